@@ -1,0 +1,159 @@
+/** Training and evaluation data: JSONL, one row a line, in the shapes that TRL's data sets have. */
+import { readFile } from "node:fs/promises";
+
+export type Message = { role: string; content: string };
+
+/** What a system message leads to, for models that know no such role (Gemma 2). */
+export type SystemPolicy = "error" | "fold" | "drop";
+
+/** Where a row stands, as FILE:LINE. A symbol, so that a row written out again holds its own keys only. */
+export const place = Symbol("place");
+
+/** One row. It has either `prompt` or `messages`; keys that are not named here are kept as they are. */
+export type Row = {
+  /** The one user message. */
+  prompt?: string;
+  /** A conversation. Where the assistant has the last word, that message is the row's completion. */
+  messages?: Message[];
+  /** What a completion must equal, trimmed, to be right. */
+  answer?: string;
+  /** The text to learn in supervised fine-tuning. */
+  completion?: string;
+  [place]?: string;
+  [key: string]: unknown;
+};
+
+/** A data file that cannot be used. The message lists the mistakes, each as FILE:LINE: KEY: expected X, got Y. */
+export class DataError extends Error {
+  override readonly name = "DataError";
+}
+
+const maxListed = 10;
+const roles = ["system", "user", "assistant"];
+
+/**
+ * Reads a JSONL file whole. Blank lines are skipped, but count as lines.
+ * @throws DataError with the first 10 mistakes, or where the file is missing or holds no row
+ */
+export async function readRows(path: string): Promise<Row[]> {
+  const text = await readFile(path, "utf8").catch((error: Error) => {
+    throw new DataError(`${path}: cannot be read: ${error.message}`);
+  });
+  const rows: Row[] = [];
+  const mistakes: string[] = [];
+  for (const [index, line] of text
+    .replace(/^\uFEFF/, "")
+    .split("\n")
+    .entries()) {
+    if (line.trim() === "") continue;
+    const where = `${path}:${index + 1}`;
+    const row = parseObject(line);
+    const found = row === undefined ? [`expected a JSON object, got ${shorten(line.trim())}`] : rowMistakes(row);
+    mistakes.push(...found.map((mistake) => `${where}: ${mistake}`));
+    rows.push({ ...row, [place]: where });
+  }
+  if (mistakes.length > maxListed) {
+    const more = mistakes.length - maxListed;
+    mistakes.splice(maxListed, more, `... and ${more} more ${more === 1 ? "mistake" : "mistakes"}`);
+  }
+  if (mistakes.length > 0) throw new DataError(mistakes.join("\n"));
+  if (rows.length === 0) throw new DataError(`${path}: expected at least one row, got an empty file`);
+  return rows;
+}
+
+function parseObject(line: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return isObject(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function rowMistakes(row: Record<string, unknown>): string[] {
+  const mistakes: string[] = [];
+  for (const key of ["prompt", "answer", "completion"]) {
+    const value = row[key];
+    if (value === undefined || typeof value === "string") continue;
+    const hint = Array.isArray(value) && key === "prompt" ? ` (a conversation goes under "messages")` : "";
+    mistakes.push(`${key}: expected text, got ${describe(value)}${hint}`);
+  }
+  if (row.messages !== undefined) mistakes.push(...messagesMistakes(row.messages));
+  if (row.prompt === undefined && row.messages === undefined) {
+    mistakes.push(`expected "prompt" or "messages", got ${Object.keys(row).join(", ") || "no keys"}`);
+  } else if (row.prompt !== undefined && row.messages !== undefined) {
+    mistakes.push(`expected "prompt" or "messages", got both`);
+  } else if (mistakes.length === 0 && row.completion !== undefined && lastWord(row as Row) !== undefined) {
+    mistakes.push(`completion: expected none beside a last message of the assistant, got both`);
+  }
+  return mistakes;
+}
+
+/** The conversation must hold a prompt: it ends with a message of the user, or with the assistant's answer to one. */
+function messagesMistakes(messages: unknown): string[] {
+  if (!Array.isArray(messages)) return [`messages: expected a list of {role, content}, got ${describe(messages)}`];
+  const mistakes = messages.flatMap((message: unknown, i) => messageMistakes(message, i));
+  if (mistakes.length > 0) return mistakes;
+  const turns = (messages as Message[]).map(({ role }) => role);
+  if (turns.at(-1) === "assistant") turns.pop();
+  if (turns.at(-1) === "user") return [];
+  return ["messages: expected a message of the user last, or before the assistant's last, got none there"];
+}
+
+function messageMistakes(message: unknown, i: number): string[] {
+  if (!isObject(message)) return [`messages[${i}]: expected {role, content}, got ${describe(message)}`];
+  const { role, content } = message;
+  if (typeof role !== "string" || !roles.includes(role)) {
+    return [`messages[${i}].role: expected one of ${roles.join(", ")}, got ${describe(role)}`];
+  }
+  if (typeof content !== "string") return [`messages[${i}].content: expected text, got ${describe(content)}`];
+  if (role === "system" && i > 0)
+    return [`messages[${i}].role: expected system in the first message only, got it here`];
+  return [];
+}
+
+/** The text that supervised fine-tuning learns: `completion`, or the assistant's last message. */
+export function completionText(row: Row): string | undefined {
+  return row.completion ?? lastWord(row);
+}
+
+function lastWord(row: Row): string | undefined {
+  const last = row.messages?.at(-1);
+  return last?.role === "assistant" ? last.content : undefined;
+}
+
+/**
+ * The conversation to prompt the model with: everything up to the last message of the user.
+ * A system message is refused, put before the first user message with an empty line between (fold), or left out (drop).
+ */
+export function promptMessages(row: Row, system: SystemPolicy): Message[] {
+  const all = row.messages ?? [{ role: "user", content: row.prompt as string }];
+  const messages = lastWord(row) === undefined ? all : all.slice(0, -1);
+  const [first, second, ...rest] = messages;
+  if (first?.role !== "system") return messages;
+  switch (system) {
+    case "error":
+      throw new DataError(
+        `${row[place] ?? "row"}: messages[0]: expected no system message, since the model may know no such role; ` +
+          "set `system: fold` to put its text before the user's, or `system: drop` to leave it out",
+      );
+    case "drop":
+      return messages.slice(1);
+    case "fold":
+      return [{ ...second!, content: `${first.content}\n\n${second!.content}` }, ...rest];
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function describe(value: unknown): string {
+  if (value === undefined) return "nothing";
+  if (Array.isArray(value)) return "a list";
+  return isObject(value) ? "an object" : shorten(JSON.stringify(value));
+}
+
+function shorten(text: string): string {
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
