@@ -1,0 +1,210 @@
+/**
+ * What distillation minimises: the KL family between a student and a teacher, token by token, in nats.
+ *
+ * Every function here is made of tensor operations of static shape and can be traced by `jit`. Logits arrive as the models give
+ * them, with Gemma's final soft cap already applied on both sides. Only the student has a gradient: the teacher is data, even
+ * where its logits come from the same parameters.
+ *
+ * Shape suffixes: N tokens (any flattening of rows and positions), V vocabulary, k the teacher's likeliest tokens,
+ * K classes compared (V, k, or k and a tail).
+ */
+import { gatherLast, tf, topK } from "tfjs-jit";
+
+/** How student and teacher are compared. */
+export interface DivergenceOptions {
+  /** Between 0, which is KL(teacher || student), and 1, which is KL(student || teacher). */
+  beta: number;
+  /** Divides both models' logits (`loss_temperature`), above 0. The loss is not multiplied by its square. */
+  temperature: number;
+}
+
+/** A teacher known by its k likeliest tokens, at the temperature of the loss. */
+export interface TopK {
+  /** int32; no token twice in a row. */
+  ids_Nk: tf.Tensor2D;
+  /** Natural logarithms. Any constant may be added to a row if no tail is used. */
+  logprobs_Nk: tf.Tensor2D;
+  /** ln of the probability of all other tokens together. Without it there is no tail to compare. */
+  tail_N?: tf.Tensor1D;
+}
+
+/**
+ * Generalised Jensen-Shannon divergence of each token, in nats (GKD, arXiv 2306.13649, section 3). With p the teacher and q the
+ * student after softmax(logits / temperature), and M = beta p + (1 - beta) q:
+ *
+ *     beta = 0   KL(p || q)
+ *     beta = 1   KL(q || p)
+ *     between    beta KL(p || M) + (1 - beta) KL(q || M)
+ *
+ * It jumps at both ends: between them it goes to 0 with beta (or with 1 - beta), as in the paper and in TRL.
+ *
+ * @throws RangeError if the two vocabularies differ, or an option is out of range.
+ */
+export function divergence(student_NV: tf.Tensor2D, teacher_NV: tf.Tensor2D, options: DivergenceOptions): tf.Tensor1D {
+  checkOptions(options);
+  if (String(student_NV.shape) !== String(teacher_NV.shape)) {
+    throw new RangeError(
+      `divergence: student logits have shape [${student_NV.shape}], teacher logits [${teacher_NV.shape}]: ` +
+        "both need the same tokens and the same vocabulary",
+    );
+  }
+  const { beta, temperature } = options;
+  return divergenceOfLogits(scale(student_NV, temperature), scale(teacher_NV, temperature), beta);
+}
+
+/**
+ * `divergence` on the teacher's k likeliest tokens, which are the support for every beta. With a tail both sides get one more
+ * class, the rest of their probability; without it both are renormalised on the k tokens. If k is the whole vocabulary, there is no tail.
+ *
+ * @throws RangeError if `addTail` is asked of a teacher whose tail is unknown (see `checkRemoteTopK`), or an option is out of range.
+ */
+export function divergenceTopK(
+  student_NV: tf.Tensor2D,
+  teacher: TopK,
+  options: DivergenceOptions & { addTail: boolean },
+): tf.Tensor1D {
+  checkOptions(options);
+  const { ids_Nk, logprobs_Nk, tail_N } = teacher;
+  const { beta, temperature, addTail } = options;
+  const z_NV = scale(student_NV, temperature);
+  const z_Nk = gatherLast(z_NV, ids_Nk) as tf.Tensor2D;
+  if (!addTail || ids_Nk.shape[1] === student_NV.shape[1]) return divergenceOfLogits(z_Nk, logprobs_Nk, beta);
+
+  if (tail_N === undefined) {
+    throw new RangeError("divergenceTopK: addTail needs the teacher's tail_N, got none");
+  }
+  const rest_N = logSumExpOutside(z_NV, ids_Nk);
+  return divergenceOfLogits(appendClass(z_Nk, rest_N), appendClass(logprobs_Nk, tail_N), beta);
+}
+
+/** The k likeliest tokens of a teacher in this process, from its whole logits: exact at every temperature, tail included. */
+export function topKOfLogits(teacher_NV: tf.Tensor2D, k: number, temperature: number): TopK {
+  const logp_NV = tf.logSoftmax(scale(teacher_NV, temperature)) as tf.Tensor2D;
+  const { values, indices } = topK(logp_NV, k);
+  const top = { ids_Nk: indices as tf.Tensor2D, logprobs_Nk: values as tf.Tensor2D };
+  return k === teacher_NV.shape[1] ? top : { ...top, tail_N: logSumExpOutside(logp_NV, top.ids_Nk) };
+}
+
+/**
+ * The k likeliest tokens as a server tells them: log-probabilities at temperature 1 and nothing about the rest. At temperature 1
+ * the tail is 1 minus their sum, known to about 1e-7 (float32), which is its floor. At any other temperature there is no tail.
+ */
+export function topKOfServer(ids_Nk: tf.Tensor2D, logprobs_Nk: tf.Tensor2D, temperature: number): TopK {
+  // -Infinity, which some servers say of a token they rule out, would make 0 * Infinity = NaN.
+  const finite_Nk = tf.maximum(logprobs_Nk, -1e4) as tf.Tensor2D;
+  if (temperature !== 1) return { ids_Nk, logprobs_Nk: scale(finite_Nk, temperature) };
+  const tail_N = tf.log(tf.maximum(tf.sub(1, tf.sum(tf.exp(finite_Nk), 1)), 1e-7)) as tf.Tensor1D;
+  return { ids_Nk, logprobs_Nk: finite_Nk, tail_N };
+}
+
+/**
+ * Refuses, before anything runs, a loss that a teacher over HTTP cannot serve: at a temperature other than 1 the probability of
+ * the tokens outside its top k is unknown, so there is no tail.
+ *
+ * @throws RangeError that says which settings would do.
+ */
+export function checkRemoteTopK(o: { k: number; vocabulary: number; temperature: number; addTail: boolean }): void {
+  if (!Number.isInteger(o.k) || o.k < 1 || o.k > o.vocabulary) {
+    throw new RangeError(`loss_top_k: expected an integer from 1 to ${o.vocabulary} (the vocabulary), got ${o.k}`);
+  }
+  if (o.temperature !== 1 && o.addTail && o.k < o.vocabulary) {
+    throw new RangeError(
+      `loss_temperature ${o.temperature} with loss_add_tail: true needs the teacher's whole distribution, but a teacher over HTTP tells ` +
+        `log-probabilities of its top ${o.k} tokens at temperature 1: set loss_temperature: 1, or loss_add_tail: false, or ` +
+        `loss_top_k: ${o.vocabulary} (the whole vocabulary)`,
+    );
+  }
+}
+
+/** ln softmax(logits)[id] of each token, in nats, at most 0. ids_N is int32; what it holds at masked tokens does not matter. */
+export function logProbOf(logits_NV: tf.Tensor2D, ids_N: tf.Tensor1D): tf.Tensor1D {
+  const logp_NV = tf.logSoftmax(logits_NV) as tf.Tensor2D;
+  return gatherLast(logp_NV, ids_N.reshape([-1, 1]) as tf.Tensor2D).reshape([-1]) as tf.Tensor1D;
+}
+
+/** Cross-entropy of each token against one target id, in nats: -ln softmax(logits)[target]. */
+export function crossEntropy(logits_NV: tf.Tensor2D, targets_N: tf.Tensor1D): tf.Tensor1D {
+  return tf.neg(logProbOf(logits_NV, targets_N));
+}
+
+/**
+ * Mean over counted tokens: sum(values * mask) / tokens, and 0 if none is counted. mask_N is 1 on completion tokens, 0 elsewhere.
+ * `tokens` is a scalar; give the count of the whole optimiser step where the values are only a part of it, so that the parts add
+ * up to the mean over the step.
+ */
+export function tokenMean(values_N: tf.Tensor1D, mask_N: tf.Tensor1D, tokens: tf.Tensor = tf.sum(mask_N)): tf.Scalar {
+  const counted_N = tf.where(tf.greater(mask_N, 0), values_N, tf.zerosLike(values_N));
+  return tf.div(tf.sum(counted_N), tf.maximum(tokens, 1));
+}
+
+function checkOptions({ beta, temperature }: DivergenceOptions): void {
+  if (!(beta >= 0 && beta <= 1)) throw new RangeError(`beta: expected a number from 0 to 1, got ${beta}`);
+  if (!(temperature > 0 && temperature < Infinity)) {
+    throw new RangeError(`loss_temperature: expected a number above 0, got ${temperature}`);
+  }
+}
+
+const scale = (logits: tf.Tensor2D, temperature: number): tf.Tensor2D =>
+  temperature === 1 ? logits : tf.div(logits, temperature);
+
+const appendClass = (x_Nk: tf.Tensor2D, last_N: tf.Tensor1D): tf.Tensor2D =>
+  tf.concat([x_Nk, last_N.reshape([-1, 1]) as tf.Tensor2D], 1);
+
+/** The divergence of softmax(student) and softmax(teacher). Its gradient is written out: it needs no derivative of M and none of p. */
+function divergenceOfLogits(student_NK: tf.Tensor2D, teacher_NK: tf.Tensor2D, beta: number): tf.Tensor1D {
+  const logp_NK = tf.logSoftmax(teacher_NK);
+  const ofLogq = tf.customGrad((...args) => {
+    const [logq_NK, save] = args as [tf.Tensor, tf.GradSaveFunc];
+    save([logq_NK, logp_NK]);
+    const gradFunc = (dy_N: tf.Tensor, saved: tf.Tensor[]) =>
+      tf.mul(dy_N.expandDims(1), slope(saved[0]!, saved[1]!, beta));
+    return { value: tf.sum(terms(logq_NK, logp_NK, beta), 1), gradFunc };
+  });
+  return ofLogq(tf.logSoftmax(student_NK)) as tf.Tensor1D;
+}
+
+/** What is summed over the classes. */
+function terms(logq: tf.Tensor, logp: tf.Tensor, beta: number): tf.Tensor {
+  if (beta === 0) return tf.mul(tf.exp(logp), tf.sub(logp, logq));
+  if (beta === 1) return tf.mul(tf.exp(logq), tf.sub(logq, logp));
+  const logM = logMixture(logq, logp, beta);
+  const ofTeacher = tf.mul(tf.exp(logp), tf.sub(logp, logM));
+  const ofStudent = tf.mul(tf.exp(logq), tf.sub(logq, logM));
+  return tf.add(tf.mul(ofTeacher, beta), tf.mul(ofStudent, 1 - beta));
+}
+
+/** The derivative of their sum by logq, up to a multiple of q, which the gradient of log-softmax takes away. */
+function slope(logq: tf.Tensor, logp: tf.Tensor, beta: number): tf.Tensor {
+  if (beta === 0) return tf.neg(tf.exp(logp));
+  const other = beta === 1 ? logp : logMixture(logq, logp, beta);
+  return tf.mul(tf.mul(tf.exp(logq), tf.sub(logq, other)), beta === 1 ? 1 : 1 - beta);
+}
+
+/** ln(beta p + (1 - beta) q), which stays finite where p and q underflow. */
+function logMixture(logq: tf.Tensor, logp: tf.Tensor, beta: number): tf.Tensor {
+  const a = tf.add(logp, Math.log(beta));
+  const b = tf.add(logq, Math.log1p(-beta));
+  return tf.add(tf.maximum(a, b), tf.log1p(tf.exp(tf.neg(tf.abs(tf.sub(a, b))))));
+}
+
+/**
+ * ln of the sum of exp(logits) over the tokens that are not in ids_Nk. Summing them, instead of subtracting the others from 1, keeps
+ * a tail of 1e-20 as exact as one of 0.1.
+ */
+function logSumExpOutside(logits_NV: tf.Tensor2D, ids_Nk: tf.Tensor2D): tf.Tensor1D {
+  const [N, k] = ids_Nk.shape;
+  const rows_Nk = tf.tile(tf.range(0, N, 1, "int32").reshape([N, 1]), [1, k]);
+  const ones_Nk = tf.onesLike(tf.cast(ids_Nk, "float32"));
+  const isInside_NV = tf.greater(tf.scatterND(tf.stack([rows_Nk, ids_Nk], 2), ones_Nk, logits_NV.shape), 0);
+  const outside = tf.customGrad((...args) => {
+    const [z_NV, save] = args as [tf.Tensor, tf.GradSaveFunc];
+    const rest_NV = tf.where(isInside_NV, tf.fill(logits_NV.shape, -Infinity), z_NV);
+    const max_N1 = tf.max(rest_NV, 1, true);
+    const value_N1 = tf.add(max_N1, tf.log(tf.sum(tf.exp(tf.sub(rest_NV, max_N1)), 1, true)));
+    save([rest_NV, value_N1]);
+    const gradFunc = (dy_N: tf.Tensor, saved: tf.Tensor[]) =>
+      tf.mul(dy_N.expandDims(1), tf.exp(tf.sub(saved[0]!, saved[1]!)));
+    return { value: value_N1.reshape([N]), gradFunc };
+  });
+  return outside(logits_NV) as tf.Tensor1D;
+}
