@@ -1,0 +1,20 @@
+/** The `heddle` program: one file a command, each of which loads its work only when it is run. */
+import { readFileSync } from "node:fs";
+import { Command } from "@commander-js/extra-typings";
+import { evalCommand } from "./eval.js";
+import { runProgram } from "./exit.js";
+import { generateCommand } from "./generate.js";
+import { packageRoot } from "./paths.js";
+import { scoreCommand } from "./score.js";
+
+/** Runs a command line, without node and script, and returns the exit code. */
+export function main(args: readonly string[]): Promise<number> {
+  const { version } = JSON.parse(readFileSync(new URL("package.json", packageRoot), "utf8")) as { version: string };
+  const program = new Command("heddle")
+    .description("on-policy distillation and WARP for language models")
+    .version(version)
+    .addCommand(generateCommand)
+    .addCommand(scoreCommand)
+    .addCommand(evalCommand);
+  return runProgram(program, args);
+}

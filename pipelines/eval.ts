@@ -1,0 +1,16 @@
+/** `heddle eval`: how often a model's completion is the row's answer. */
+import { Command } from "@commander-js/extra-typings";
+import { existingFile, existingFolder, integer, number } from "./flags.js";
+
+export const evalCommand = new Command("eval")
+  .description("compare completions with the rows' answers; one line of JSON on stdout")
+  .requiredOption("--model <dir>", "model folder", existingFolder)
+  .requiredOption("--data <file>", "JSONL, one row a line: prompt or messages, and answer", existingFile)
+  .option("--max-new-tokens <n>", "longest completion", integer(1), 256)
+  .option("--temperature <t>", "0 takes the likeliest token", number(0), 0)
+  .option("--batch-size <n>", "rows at once", integer(1), 8)
+  .action(async (options) => {
+    const { runInForeground } = await import("./foreground.js");
+    const result = await runInForeground("eval", options, { isResumable: false });
+    process.stdout.write(`${JSON.stringify(result)}\n`);
+  });

@@ -1,0 +1,57 @@
+/** Parsers for flags: each returns the value, or says what it expected and what it got. */
+import { existsSync, statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { InvalidArgumentError } from "commander";
+
+/** An integer from `min` to `max`. */
+export const integer =
+  (min: number, max = Number.MAX_SAFE_INTEGER) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (/^[+-]?\d+$/.test(text) && value >= min && value <= max) return value;
+    const range = max === Number.MAX_SAFE_INTEGER ? `${min} or more` : `from ${min} to ${max}`;
+    throw new InvalidArgumentError(`expected an integer, ${range}`);
+  };
+
+/** A finite number from `min` to `max`. */
+export const number =
+  (min: number, max = Infinity) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (text.trim() !== "" && Number.isFinite(value) && value >= min && value <= max) return value;
+    const range = max === Infinity ? `${min} or more` : `from ${min} to ${max}`;
+    throw new InvalidArgumentError(`expected a number, ${range}`);
+  };
+
+/** A share of probability: more than 0, at most 1. */
+export function share(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== "" && value > 0 && value <= 1) return value;
+  throw new InvalidArgumentError("expected a number above 0 and at most 1");
+}
+
+export function existingFile(path: string): string {
+  if (!existsSync(path)) throw new InvalidArgumentError(`no such file (looked in ${process.cwd()})`);
+  if (statSync(path).isDirectory()) throw new InvalidArgumentError("is a folder, expected a file");
+  return path;
+}
+
+export function existingFolder(path: string): string {
+  if (!existsSync(path)) throw new InvalidArgumentError(`no such folder (looked in ${process.cwd()})`);
+  if (!statSync(path).isDirectory()) throw new InvalidArgumentError("is a file, expected a folder");
+  return path;
+}
+
+/** A file that may be written: it need not exist, its folder must. */
+export function outputFile(path: string): string {
+  if (existsSync(path) && statSync(path).isDirectory()) throw new InvalidArgumentError("is a folder, expected a file");
+  const folder = dirname(resolve(path));
+  if (!existsSync(folder)) throw new InvalidArgumentError(`its folder does not exist: ${folder}`);
+  return path;
+}
+
+/** `--set key=value`, any number of times. */
+export function collectSet(text: string, before: string[]): string[] {
+  if (!/^[^=\s]+=/.test(text)) throw new InvalidArgumentError("expected key=value, as in rl.steps=50");
+  return [...before, text];
+}

@@ -1,0 +1,75 @@
+/** How a stage's progress reads: the words that the bar and the plain lines share. Pure functions. */
+
+export interface StageProgress {
+  stage: string;
+  steps: number;
+  /** Steps that are done. */
+  step: number;
+  /** What the last step reported. */
+  metrics: Record<string, number>;
+  startedAtMs: number;
+  /** When the latest steps ended, oldest first: the speed is theirs alone, since a first step compiles. */
+  marks: { step: number; atMs: number }[];
+}
+
+const keptMarks = 20;
+
+export const beginStage = (stage: string, steps: number, done: number, nowMs: number): StageProgress => ({
+  stage,
+  steps,
+  step: done,
+  metrics: {},
+  startedAtMs: nowMs,
+  marks: [],
+});
+
+export const afterStep = (
+  progress: StageProgress,
+  step: number,
+  metrics: Record<string, number>,
+  nowMs: number,
+): StageProgress => ({
+  ...progress,
+  step,
+  metrics,
+  marks: [...progress.marks.slice(1 - keptMarks), { step, atMs: nowMs }],
+});
+
+/** "loss 0.5123, kl 0.25, 1,203 tokens/s, 1m 20s left": what is known of it. */
+export function describeStep(progress: StageProgress): string {
+  const { metrics } = progress;
+  const shown = ["loss", "kl", "reward"].filter((key) => key in metrics);
+  const words = shown.map((key) => `${key} ${formatNumber(metrics[key]!)}`);
+  if ("tokens_per_second" in metrics) {
+    words.push(`${Math.round(metrics.tokens_per_second!).toLocaleString("en-US")} tokens/s`);
+  }
+  const left = secondsLeft(progress);
+  if (left !== undefined) words.push(`${formatSeconds(left)} left`);
+  return words.join(", ");
+}
+
+/** "distill: 200 steps done in 1m 3s, loss 0.5123" */
+export function describeEnd(progress: StageProgress, nowMs: number): string {
+  const time = formatSeconds((nowMs - progress.startedAtMs) / 1000);
+  const end = `${progress.stage}: ${progress.steps} ${progress.steps === 1 ? "step" : "steps"} done in ${time}`;
+  return [end, describeStep({ ...progress, marks: [] })].filter((part) => part !== "").join(", ");
+}
+
+/** Undefined until two steps have ended. */
+export function secondsLeft({ marks, steps, step }: StageProgress): number | undefined {
+  const [first, last] = [marks[0], marks.at(-1)];
+  if (first === undefined || last === undefined || last.step <= first.step) return undefined;
+  return ((last.atMs - first.atMs) / 1000 / (last.step - first.step)) * (steps - step);
+}
+
+/** 42 -> "42s", 80 -> "1m 20s", 3900 -> "1h 05m" */
+export function formatSeconds(seconds: number): string {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole}s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)}m ${`${whole % 60}`.padStart(2, "0")}s`;
+  const minutes = Math.round(seconds / 60);
+  return `${Math.floor(minutes / 60)}h ${`${minutes % 60}`.padStart(2, "0")}m`;
+}
+
+/** Four significant digits. */
+export const formatNumber = (value: number): string => `${Number(value.toPrecision(4))}`;

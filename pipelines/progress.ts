@@ -1,0 +1,140 @@
+/** Shows what a task tells: a bar on a terminal, plain lines elsewhere. On stderr: stdout is for results. */
+import type { WriteStream } from "node:tty";
+import cliProgress from "cli-progress";
+import type { TaskEvent } from "./events.js";
+import {
+  afterStep,
+  beginStage,
+  describeEnd,
+  describeStep,
+  formatSeconds,
+  type StageProgress,
+} from "./progress-text.js";
+
+export interface Progress {
+  onEvent(event: TaskEvent): void;
+  /** Takes the bar away. */
+  stop(): void;
+}
+
+/** Where the words go. `step` may show every step or some. */
+interface Display {
+  line(text: string): void;
+  begin(progress: StageProgress): void;
+  step(progress: StageProgress): void;
+  end(text: string): void;
+  stop(): void;
+}
+
+/** A bar if the stream is a terminal and neither NO_COLOR nor CI asks for plain text. */
+export function startProgress(stream: WriteStream = process.stderr, env: NodeJS.ProcessEnv = process.env): Progress {
+  const asksForPlain = Boolean(env.NO_COLOR) || (Boolean(env.CI) && env.CI !== "false");
+  return showOn(stream.isTTY && !asksForPlain ? barDisplay(stream) : plainDisplay((text) => stream.write(text)));
+}
+
+/** Follows the stages and hands the display what to show. `now` in ms. */
+export function showOn(display: Display, now: () => number = Date.now): Progress {
+  const stages = new Map<string, StageProgress>();
+  const show = (event: TaskEvent) => {
+    switch (event.type) {
+      case "stage": {
+        const before = stages.get(event.stage);
+        if (event.done < event.steps) {
+          const progress = beginStage(event.stage, event.steps, event.done, now());
+          stages.set(event.stage, progress);
+          display.begin(progress);
+        } else {
+          stages.delete(event.stage);
+          display.end(before === undefined ? `${event.stage}: done before` : describeEnd(before, now()));
+        }
+        break;
+      }
+      case "step": {
+        const before = stages.get(event.stage);
+        if (before === undefined) break;
+        const progress = afterStep(before, event.step, event.metrics, now());
+        stages.set(event.stage, progress);
+        display.step(progress);
+        break;
+      }
+      case "compile":
+        display.line(`compiled ${event.what} in ${event.seconds.toFixed(1)}s`);
+        break;
+      case "note":
+      case "output":
+        display.line(event.text);
+        break;
+    }
+  };
+  return { onEvent: show, stop: () => display.stop() };
+}
+
+/** Begin and end of a stage, and a step at most every `everyMs`. */
+export function plainDisplay(write: (text: string) => void, everyMs = 2000, now: () => number = Date.now): Display {
+  let lastStepMs = -Infinity;
+  const line = (text: string) => write(`${text}\n`);
+  return {
+    line,
+    begin: ({ stage, steps, step }) => {
+      lastStepMs = now();
+      line(step === 0 ? `${stage}: ${steps} steps` : `${stage}: goes on after step ${step} of ${steps}`);
+    },
+    step: (progress) => {
+      if (now() - lastStepMs < everyMs) return;
+      lastStepMs = now();
+      const head = `${progress.stage}: step ${progress.step} of ${progress.steps}`;
+      line([head, describeStep(progress)].filter((part) => part !== "").join(", "));
+    },
+    end: line,
+    stop: () => {},
+  };
+}
+
+/** One bar, in the last line. It is taken away while a line is written above it, so neither cuts the other. */
+function barDisplay(stream: WriteStream): Display {
+  let shown: StageProgress | undefined;
+  const bar = new cliProgress.SingleBar({
+    stream,
+    fps: 10,
+    linewrap: true,
+    clearOnComplete: true,
+    barsize: 24,
+    barCompleteChar: "█",
+    barIncompleteChar: "░",
+    format: (options, params) => {
+      const { stage, step, steps, startedAtMs } = shown!;
+      const bar = `${stage} ${cliProgress.Format.BarFormat(params.progress, options)} ${step}/${steps}`;
+      const time = formatSeconds((Date.now() - startedAtMs) / 1000);
+      return [bar, time, describeStep(shown!)].join("  ").slice(0, Math.max(1, stream.columns - 1));
+    },
+  });
+  const hide = () => {
+    if (bar.isActive) bar.stop();
+  };
+  const line = (text: string) => {
+    hide();
+    stream.write(`${text}\n`);
+    if (shown !== undefined) bar.start(shown.steps, shown.step);
+  };
+  return {
+    line,
+    begin: (progress) => {
+      hide();
+      shown = progress;
+      bar.start(progress.steps, progress.step);
+    },
+    step: (progress) => {
+      shown = progress;
+      bar.update(progress.step);
+    },
+    end: (text) => {
+      hide();
+      shown = undefined;
+      stream.write(`${text}\n`);
+    },
+    stop: () => {
+      hide();
+      shown = undefined;
+    },
+  };
+}
