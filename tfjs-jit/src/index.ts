@@ -1,1 +1,16 @@
-export * as tf from "@tensorflow/tfjs-node-gpu";
+// tfjs on a current TensorFlow, and jit() for tfjs code. README.md tells how it works.
+
+export { cond, whileLoop } from "./control-flow.js";
+export { type Jitted, jit } from "./jit.js";
+export { tf } from "./native.js";
+export {
+  dynamicSlice,
+  dynamicUpdateSlice,
+  gatherLast,
+  gatherRows,
+  type Index,
+  op,
+  topK,
+} from "./ops.js";
+export { randomUniform } from "./random.js";
+export { Variable } from "./variable.js";

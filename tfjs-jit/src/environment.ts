@@ -1,0 +1,16 @@
+// Imported before tfjs: what must be true of the process before TensorFlow's library loads.
+
+import util from "node:util";
+import { checkBinding } from "./setup.js";
+
+checkBinding();
+
+// TensorFlow logs to stderr from C++, information included, unless told otherwise before it loads.
+process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
+// Otherwise TensorFlow takes all of a GPU's memory at the first op.
+process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
+
+// tfjs-node 4.22 calls two functions that Node 23 removed.
+const legacy = util as unknown as Record<string, unknown>;
+legacy.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;
+legacy.isArray ??= Array.isArray;

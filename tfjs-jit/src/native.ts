@@ -1,0 +1,109 @@
+// The parts of tfjs and of its native binding that tfjs-jit works with, as types.
+
+import "./environment.js";
+import * as tf from "@tensorflow/tfjs-node-gpu";
+
+/** Opaque: a TF_Graph under construction, freed with this value. */
+export type Graph = { readonly __graph: unique symbol };
+
+/** An output of an op in a graph. `shape` is null where the rank is unknown, and has -1 where a size is. */
+export type GraphNode = { readonly id: number; readonly dtype: number; readonly shape: number[] | null };
+
+/** An attribute of a TensorFlow op; `type` is one of the binding's TF_ATTR_ constants. */
+export type Attribute = { readonly name: string; readonly type: number; readonly value: unknown };
+
+/** What the binding says of a tensor that an op made. */
+export type TensorMetadata = { id: number; dtype: number; shape: number[] };
+
+/** Ids of inputs; an inner array is one list input. */
+export type Inputs = readonly (number | readonly number[])[];
+
+/** binding.cc says what each of these does; the first four are upstream's. */
+export type Binding = {
+  executeOp(
+    type: string,
+    attributes: readonly Attribute[],
+    inputs: readonly number[],
+    outputs: number,
+  ): TensorMetadata[];
+  createTensor(shape: number[], dtype: number, values: unknown): number;
+  deleteTensor(id: number): void;
+  getNumOfTensors(): number;
+  graphCreate(): Graph;
+  graphPlaceholder(graph: Graph, dtype: number, shape: readonly number[]): GraphNode;
+  graphConstant(graph: Graph, tensorId: number): GraphNode;
+  graphOp(
+    graph: Graph,
+    type: string,
+    attributes: readonly Attribute[],
+    inputs: Inputs,
+    controls: readonly number[],
+  ): GraphNode[];
+  graphSetShape(graph: Graph, id: number, shape: readonly number[]): GraphNode;
+  graphToFunction(graph: Graph, name: string, inputs: readonly number[], outputs: readonly number[]): void;
+  removeFunction(name: string): void;
+  readonly TF_ATTR_STRING: number;
+  readonly TF_ATTR_INT: number;
+  readonly TF_ATTR_BOOL: number;
+  readonly TF_ATTR_TYPE: number;
+  readonly TF_ATTR_SHAPE: number;
+  readonly TF_ATTR_FUNC: number;
+  readonly TF_FLOAT: number;
+  readonly TF_INT32: number;
+  readonly TF_BOOL: number;
+  readonly TF_RESOURCE: number;
+};
+
+/** The backend's record of a tensor's data: values that wait to be uploaded, or the id of a handle. */
+export type TensorData = { shape: number[]; dtype: number; id: number; values: ArrayLike<number> | null };
+
+export type Backend = {
+  binding: Binding;
+  readonly tensorMap: { get(dataId: object): TensorData; has(dataId: object): boolean };
+  getInputTensorIds(tensors: readonly { dataId: object }[]): number[];
+  createOutputTensor(metadata: TensorMetadata): tf.Tensor;
+  getDTypeInteger(dtype: string): number;
+  readSync(dataId: object): tf.backend_util.BackendValues;
+  move(dataId: object, ...rest: unknown[]): void;
+};
+
+/** The engine's state that tracing saves and restores; the tape is global, so a trace must start with a fresh one. */
+export type EngineState = {
+  /** Not set before the first gradient. */
+  activeTape?: { saved: tf.Tensor[] }[] | null;
+  gradientDepth: number;
+  kernelDepth: number;
+  registeredVariables: Record<string, tf.Variable>;
+};
+
+export type Engine = {
+  readonly state: EngineState;
+  startScope(name?: string): void;
+  endScope(result?: unknown): void;
+  runKernelFunc(kernel: {
+    forwardFunc: (backend: unknown, save: (tensors: tf.Tensor[]) => void) => tf.Tensor | tf.Tensor[];
+    backwardsFunc: (dy: tf.Tensor | tf.Tensor[], saved: tf.Tensor[]) => Record<string, () => tf.Tensor>;
+    inputs: Record<string, tf.Tensor>;
+    attrs: Record<string, never>;
+  }): tf.Tensor | tf.Tensor[];
+};
+
+export const backend: Backend = tf.backend() as unknown as Backend;
+export const engine: Engine = tf.engine() as unknown as Engine;
+
+/** The binding as compiled: executes ops, whatever is being traced. */
+export const native: Binding = backend.binding;
+
+/** The names of the dtypes that tensors have here. */
+export const dtypeName = (dtype: number): string =>
+  new Map([
+    [native.TF_FLOAT, "float32"],
+    [native.TF_INT32, "int32"],
+    [native.TF_BOOL, "bool"],
+  ]).get(dtype) ?? `TensorFlow dtype ${dtype}`;
+
+/** For messages: float32[2,3]. */
+export const describe = (tensor: { dtype: string; shape: readonly number[] }): string =>
+  `${tensor.dtype}[${tensor.shape}]`;
+
+export { tf };

@@ -1,0 +1,128 @@
+// Ops that tfjs lacks, or has in a form that cannot be traced; each with its gradient where one exists.
+// Shape suffixes: V rows of a table, D its width, N rows, K columns picked.
+
+import { type Attribute, backend, native, tf } from "./native.js";
+import { currentTrace, typeAttribute } from "./trace.js";
+
+/** Any TensorFlow op by name, eagerly or traced. It has no gradient: wrap it in tf.customGrad for one. */
+export function op(
+  type: string,
+  attributes: readonly Attribute[],
+  inputs: readonly tf.Tensor[],
+  outputs = 1,
+): tf.Tensor[] {
+  const ids = backend.getInputTensorIds(inputs);
+  return backend.binding
+    .executeOp(type, attributes, ids, outputs)
+    .map((metadata) => backend.createOutputTensor(metadata));
+}
+
+const dtypeAttribute = (name: string, tensor: { dtype: string }) =>
+  typeAttribute(name, backend.getDTypeInteger(tensor.dtype));
+const intAttribute = (name: string, value: number): Attribute => ({ name, type: native.TF_ATTR_INT, value });
+export const int32 = (values: readonly number[]) => tf.tensor1d(Int32Array.from(values), "int32");
+
+/** A position along an axis: a number, or an int32 scalar tensor. */
+export type Index = number | tf.Tensor;
+
+export const scalar = (index: Index): tf.Tensor => (typeof index === "number" ? tf.scalar(index, "int32") : index);
+
+export const indices = (start: readonly Index[]): tf.Tensor =>
+  start.every((index) => typeof index === "number") ? int32(start as number[]) : tf.stack(start.map(scalar));
+
+/** GatherV2: unlike tf.gather it does not read the indices back to check them. */
+function gather(table: tf.Tensor, ids: tf.Tensor, axis: number, batchDims: number): tf.Tensor {
+  const attributes = [
+    dtypeAttribute("Tparams", table),
+    dtypeAttribute("Tindices", ids),
+    typeAttribute("Taxis", native.TF_INT32),
+    intAttribute("batch_dims", batchDims),
+  ];
+  return op("GatherV2", attributes, [table, ids, tf.scalar(axis, "int32")])[0]!;
+}
+
+/** Rows of a table: [V, D] and int32 ids of any shape S to [...S, D]. An id outside 0..V-1 is undefined. */
+export function gatherRows(table_VD: tf.Tensor, ids: tf.Tensor): tf.Tensor {
+  const [V, D] = table_VD.shape as [number, number];
+  return tf.customGrad((table, save) => {
+    (save as tf.GradSaveFunc)([ids]);
+    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
+      const rows = saved[0]!;
+      return tf.unsortedSegmentSum(dy.reshape([rows.size, D]), rows.reshape([rows.size]) as tf.Tensor1D, V);
+    };
+    return { value: gather(table as tf.Tensor, ids, 0, 0), gradFunc };
+  })(table_VD);
+}
+
+/** From each row its own columns: [N, V] and int32 columns [N, K] to [N, K]. A column outside 0..V-1 is undefined. */
+export function gatherLast(x_NV: tf.Tensor, columns_NK: tf.Tensor): tf.Tensor {
+  const [N, V] = x_NV.shape as [number, number];
+  const K = columns_NK.shape[1]!;
+  return tf.customGrad((x, save) => {
+    (save as tf.GradSaveFunc)([columns_NK]);
+    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
+      // Cell (n, v) of the flattened gradient is number n V + v.
+      const cells_NK = saved[0]!.add(tf.range(0, N, 1, "int32").mul(tf.scalar(V, "int32")).reshape([N, 1]));
+      return tf
+        .unsortedSegmentSum(dy.reshape([N * K]), cells_NK.reshape([N * K]) as tf.Tensor1D, N * V)
+        .reshape([N, V]);
+    };
+    return { value: gather(x as tf.Tensor, columns_NK, 1, 1), gradFunc };
+  })(x_NV);
+}
+
+/** The block of `size` that begins at `start`, one index per axis; it must lie within x. */
+export function dynamicSlice(x: tf.Tensor, start: readonly Index[], size: readonly number[]): tf.Tensor {
+  return tf.tidy(() => {
+    const begin = indices(start);
+    return tf.customGrad((input, save) => {
+      (save as tf.GradSaveFunc)([begin]);
+      const attributes = [dtypeAttribute("T", x), typeAttribute("Index", native.TF_INT32)];
+      const value = op("Slice", attributes, [input as tf.Tensor, begin, int32(size)])[0]!;
+      const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => update(tf.zeros(x.shape, x.dtype), dy, saved[0]!);
+      return { value, gradFunc };
+    })(x);
+  });
+}
+
+/** x with the block that begins at `start` (one index per axis) replaced by `block`; it must lie within x. */
+export function dynamicUpdateSlice(x: tf.Tensor, block: tf.Tensor, start: readonly Index[]): tf.Tensor {
+  return tf.tidy(() => {
+    const begin = indices(start);
+    return tf.customGrad((input, value, save) => {
+      (save as tf.GradSaveFunc)([begin]);
+      const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
+        const at = tf.unstack(saved[0]!);
+        return [update(dy, tf.zeros(block.shape, block.dtype), saved[0]!), dynamicSlice(dy, at, block.shape)];
+      };
+      return { value: update(input as tf.Tensor, value as tf.Tensor, begin), gradFunc };
+    })(x, block);
+  });
+}
+
+/** XLA's op has no eager kernel, and the eager one is not for XLA. */
+function update(x: tf.Tensor, block: tf.Tensor, begin: tf.Tensor): tf.Tensor {
+  const T = dtypeAttribute("T", x);
+  if (currentTrace() !== null) {
+    return op("XlaDynamicUpdateSlice", [T, typeAttribute("Tindices", native.TF_INT32)], [x, block, begin])[0]!;
+  }
+  const end = begin.add(int32(block.shape));
+  const masks = ["begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"].map((name) =>
+    intAttribute(name, 0),
+  );
+  const strides = int32(block.shape.map(() => 1));
+  return op(
+    "TensorStridedSliceUpdate",
+    [T, typeAttribute("Index", native.TF_INT32), ...masks],
+    [x, begin, end, strides, block],
+  )[0]!;
+}
+
+/** The k largest of each row, largest first: values [..., k] with a gradient, and their int32 columns. */
+export function topK(x: tf.Tensor, k: number): { values: tf.Tensor; indices: tf.Tensor } {
+  const V = x.shape.at(-1)!;
+  const shape = [...x.shape.slice(0, -1), k];
+  const columns = tf.topk(x, k).indices;
+  const values = gatherLast(x.reshape([-1, V]), columns.reshape([-1, k])).reshape(shape);
+  return { values, indices: columns };
+}

@@ -1,0 +1,345 @@
+// Recording tfjs code as a graph. Every tfjs kernel ends in backend.binding.executeOp; while a trace is on, the op
+// goes into the trace's graph instead of being run, and its outputs are symbols: tensors whose id is negative.
+
+import {
+  type Attribute,
+  backend,
+  dtypeName,
+  engine,
+  type Graph,
+  type GraphNode,
+  type Inputs,
+  native,
+  tf,
+} from "./native.js";
+import type { Variable } from "./variable.js";
+
+/** A hidden input of a root trace: looked up at each call of the compiled function. */
+export type Capture =
+  | { readonly kind: "variable"; readonly variable: Variable }
+  | {
+      readonly kind: "tensor";
+      readonly dataId: object;
+      readonly variable: tf.Variable | null;
+      readonly about: string;
+      op: string;
+    };
+
+/** A tensor of a trace. `about` is the op that made it, for messages. */
+type Symbol = { readonly node: GraphNode; readonly about: string };
+
+/** The value of a Variable within a root trace: read once, written once at the end. */
+type VariableState = { readonly resource: number; readonly read: number; value: number };
+
+export type Trace = {
+  readonly what: string;
+  readonly parent: Trace | null;
+  readonly graph: Graph;
+  readonly symbols: Map<number, Symbol>;
+  /** Data ids of tensors made from JavaScript values meanwhile: constants. */
+  readonly written: WeakSet<object>;
+  /** By data id, and by the enclosing trace's symbol: the symbol in this graph. */
+  readonly known: Map<object | number, number>;
+  /** Root: hidden inputs with their symbols. Nested: the parent's symbols with theirs. */
+  readonly captures: { readonly from: Capture | number; readonly symbol: number }[];
+  /** Tensors of outside that ops here used: what a gradient of the whole loop or branch would flow to. */
+  readonly foreign: Set<tf.Tensor>;
+  /** Root only. */
+  readonly variables: Map<Variable, VariableState>;
+  /** Names of the functions registered for this trace, shared by all traces under one root. */
+  readonly functions: string[];
+};
+
+let current: Trace | null = null;
+let nextSymbol = -2; // tfjs-node deletes no id below 0, and -1 means "not uploaded yet"
+const isSymbol = (id: number) => id <= -2;
+
+/** The trace that records now; null where ops run at once. */
+export const currentTrace = (): Trace | null => current;
+
+/**
+ * Runs `body` with its ops recorded in a new graph, nested in the current trace if there is one. Tensors made meanwhile
+ * are disposed; what must outlive the trace is taken as symbols within `body`.
+ */
+export function record<R>(what: string, body: (trace: Trace) => R): R {
+  const parent = current;
+  const { activeTape, gradientDepth, kernelDepth } = engine.state;
+  current = {
+    what,
+    parent,
+    graph: native.graphCreate(),
+    symbols: new Map(),
+    written: new WeakSet(),
+    known: new Map(),
+    captures: [],
+    foreign: new Set(),
+    variables: new Map(),
+    functions: parent?.functions ?? [],
+  };
+  Object.assign(engine.state, { activeTape: null, gradientDepth: 0, kernelDepth: 0 });
+  engine.startScope(what);
+  try {
+    return body(current);
+  } finally {
+    // A gradient that failed leaves its tape behind, with what it had kept.
+    for (const { saved } of engine.state.activeTape ?? []) for (const tensor of saved) tensor.dispose();
+    engine.endScope();
+    Object.assign(engine.state, { activeTape, gradientDepth, kernelDepth });
+    current = parent;
+  }
+}
+
+/** Gives a node a symbol. A shape that is not known now cannot be compiled. */
+export function addSymbol(trace: Trace, node: GraphNode, about: string): number {
+  if (node.shape === null || node.shape.includes(-1))
+    throw new Error(
+      `${trace.what}: the shape of op ${about} depends on data, which a compiled function cannot have; ` +
+        "use a fixed size with a mask, or compute it outside",
+    );
+  const id = nextSymbol--;
+  trace.symbols.set(id, { node, about });
+  return id;
+}
+
+/** A tfjs tensor for a symbol of the current trace. */
+export function tensorOf(trace: Trace, id: number): tf.Tensor {
+  const { node } = trace.symbols.get(id)!;
+  return backend.createOutputTensor({ id, dtype: node.dtype, shape: node.shape! });
+}
+
+/** Records one op; inputs are symbols of this trace. Gives the symbols of its outputs. */
+export function addOp(
+  trace: Trace,
+  type: string,
+  attributes: readonly Attribute[],
+  inputs: Inputs,
+  controls: readonly number[] = [],
+): number[] {
+  const nodeOf = (id: number) => trace.symbols.get(id)!.node.id;
+  const nodes = native.graphOp(
+    trace.graph,
+    type,
+    attributes,
+    inputs.map((input) => (typeof input === "number" ? nodeOf(input) : input.map(nodeOf))),
+    controls.map(nodeOf),
+  );
+  return nodes.map((node) => addSymbol(trace, node, type));
+}
+
+/** A new input of the trace's graph. */
+export const addPlaceholder = (trace: Trace, dtype: number, shape: readonly number[], about: string): number =>
+  addSymbol(trace, native.graphPlaceholder(trace.graph, dtype, shape), about);
+
+/** The symbol in this trace of any tensor: its own, an enclosing trace's, a constant, or an eager tensor. */
+export function symbolOf(trace: Trace, tensor: { dataId: object }): number {
+  const { dataId } = tensor;
+  const data = backend.tensorMap.get(dataId);
+  if (data === undefined) throw new Error(`${trace.what}: a tensor is used after it was disposed`);
+  if (tensor instanceof tf.Tensor && !trace.symbols.has(data.id) && !trace.written.has(dataId))
+    trace.foreign.add(tensor);
+  if (isSymbol(data.id)) return inner(trace, data.id);
+  const known = trace.known.get(dataId);
+  if (known !== undefined) return known;
+  const symbol = isConstant(trace, dataId) ? addConstant(trace, dataId) : capture(trace, dataId);
+  trace.known.set(dataId, symbol);
+  return symbol;
+}
+
+/** The symbol in this trace of a symbol of this or an enclosing trace, through every trace between them. */
+export function inner(trace: Trace, id: number): number {
+  if (trace.symbols.has(id)) return id;
+  if (trace.parent === null)
+    throw new Error(
+      `${trace.what}: a traced tensor is used after its trace ended; return it from the compiled function instead`,
+    );
+  const outer = inner(trace.parent, id);
+  const known = trace.known.get(outer);
+  if (known !== undefined) return known;
+  const { node, about } = trace.parent.symbols.get(outer)!;
+  const symbol = addPlaceholder(trace, node.dtype, node.shape!, about);
+  trace.known.set(outer, symbol);
+  trace.captures.push({ from: outer, symbol });
+  return symbol;
+}
+
+const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
+
+/** Largest int32 tensor from outside that is taken as a constant: axes and shapes, which ops must know to infer theirs. */
+const MAX_OUTER_CONSTANT = 16;
+
+function isConstant(trace: Trace, dataId: object): boolean {
+  for (let t: Trace | null = trace; t !== null; t = t.parent) if (t.written.has(dataId)) return true;
+  const data = backend.tensorMap.get(dataId);
+  return data.dtype === native.TF_INT32 && sizeOf(data.shape) <= MAX_OUTER_CONSTANT && variableWith(dataId) === null;
+}
+
+/** The value of a tensor as constants of the graph; equal values (tf.zeros, tf.ones) as one value that is filled in. */
+function addConstant(trace: Trace, dataId: object): number {
+  const { shape, dtype, values, id } = backend.tensorMap.get(dataId);
+  const constant = (of: number) => addSymbol(trace, native.graphConstant(trace.graph, of), "Const");
+  if (values === null) return constant(id);
+  const upload = (sizes: number[], type: number, numbers: unknown) => {
+    const tensor = native.createTensor(sizes, type, numbers);
+    const symbol = constant(tensor);
+    native.deleteTensor(tensor);
+    return symbol;
+  };
+  const typed = values as Float32Array;
+  if (typed.length > MAX_OUTER_CONSTANT && typed.every((value) => Object.is(value, typed[0]))) {
+    const dims = upload([shape.length], native.TF_INT32, Int32Array.from(shape));
+    const attributes = [typeAttribute("T", dtype), typeAttribute("index_type", native.TF_INT32)];
+    return addOp(trace, "Fill", attributes, [dims, upload([], dtype, typed.slice(0, 1))])[0]!;
+  }
+  return upload(shape, dtype, values);
+}
+
+const variableWith = (dataId: object): tf.Variable | null =>
+  Object.values(engine.state.registeredVariables).find((variable) => variable.dataId === dataId) ?? null;
+
+/** An eager tensor becomes a hidden input of the root trace, and is passed on from trace to trace. */
+function capture(trace: Trace, dataId: object): number {
+  if (trace.parent !== null) return inner(trace, symbolOf(trace.parent, { dataId }));
+  const { dtype, shape } = backend.tensorMap.get(dataId);
+  const about = `${dtypeName(dtype)}[${shape}]`;
+  const symbol = addPlaceholder(trace, dtype, shape, "an outer tensor");
+  trace.captures.push({ from: { kind: "tensor", dataId, variable: variableWith(dataId), about, op: "" }, symbol });
+  return symbol;
+}
+
+const rootOf = (trace: Trace): Trace => (trace.parent === null ? trace : rootOf(trace.parent));
+
+/** The state of a Variable in the root trace; `resource` where the caller passes the Variable as an argument. */
+export function variableState(trace: Trace, variable: Variable, resource?: number): VariableState {
+  const root = rootOf(trace);
+  const known = root.variables.get(variable);
+  if (known !== undefined) return known;
+  let handle = resource;
+  if (handle === undefined) {
+    handle = addPlaceholder(root, native.TF_RESOURCE, [], "a Variable");
+    root.captures.push({ from: { kind: "variable", variable }, symbol: handle });
+  }
+  const dtype = backend.getDTypeInteger(variable.dtype);
+  const nodeId = root.symbols.get(handle)!.node.id;
+  const [node] = native.graphOp(root.graph, "ReadVariableOp", [typeAttribute("dtype", dtype)], [nodeId], []);
+  const read = addSymbol(root, native.graphSetShape(root.graph, node!.id, variable.shape), "ReadVariableOp");
+  const state = { resource: handle, read, value: read };
+  root.variables.set(variable, state);
+  return state;
+}
+
+/** Records the assignments of a finished root trace: each Variable once, after it was read. */
+export function addAssignments(trace: Trace): void {
+  for (const [variable, { resource, read, value }] of trace.variables)
+    if (value !== read)
+      addOp(
+        trace,
+        "AssignVariableOp",
+        [typeAttribute("dtype", backend.getDTypeInteger(variable.dtype))],
+        [resource, value],
+        [read],
+      );
+}
+
+let functionCount = 0;
+
+/** A name that no other function of this process's context has. */
+export const functionName = (what: string): string => `${what.replace(/\W+/g, "_")}${functionCount++}`;
+
+/** Registers the trace's graph as a TensorFlow function. */
+export function finish(trace: Trace, name: string, inputs: readonly number[], outputs: readonly number[]): void {
+  const nodeOf = (id: number) => trace.symbols.get(id)!.node.id;
+  // A function's output must be an op of its own: inputs and repeated outputs go through Identity.
+  const own = outputs.map(
+    (id) => addOp(trace, "Identity", [typeAttribute("T", trace.symbols.get(id)!.node.dtype)], [id])[0]!,
+  );
+  native.graphToFunction(trace.graph, name, inputs.map(nodeOf), own.map(nodeOf));
+  trace.functions.push(name);
+}
+
+export const typeAttribute = (name: string, dtype: number | readonly number[]): Attribute => ({
+  name,
+  type: native.TF_ATTR_TYPE,
+  value: dtype,
+});
+
+/** tfjs draws these in JavaScript or from a stateful op: inside a trace they would be drawn once and frozen. */
+const RANDOM = new Set(
+  [
+    "rand",
+    "randomNormal",
+    "randomStandardNormal",
+    "randomUniform",
+    "randomUniformInt",
+    "randomGamma",
+    "truncatedNormal",
+    "multinomial",
+    "dropout",
+  ].map((name) => `${name}__op`),
+);
+
+// The hooks. With no trace on, each is upstream's own function.
+const upstream = {
+  getInputTensorIds: backend.getInputTensorIds.bind(backend),
+  readSync: backend.readSync.bind(backend),
+  move: backend.move.bind(backend),
+  startScope: engine.startScope.bind(engine),
+};
+
+backend.binding = Object.create(native, {
+  executeOp: {
+    value: (type: string, attributes: readonly Attribute[], inputs: readonly number[], outputs: number) => {
+      if (current === null) return native.executeOp(type, attributes, inputs, outputs);
+      for (const { from } of current.captures)
+        if (typeof from !== "number" && from.kind === "tensor" && from.op === "") from.op = type;
+      // An op with the attribute N takes its first N inputs as one list.
+      const count = attributes.find(({ name }) => name === "N")?.value as number | undefined;
+      const grouped = count === undefined ? inputs : [inputs.slice(0, count), ...inputs.slice(count)];
+      const trace = current;
+      return addOp(
+        trace,
+        type,
+        attributes.filter(({ name }) => name !== "N"),
+        grouped,
+      ).map((id) => {
+        const { dtype, shape } = trace.symbols.get(id)!.node;
+        return { id, dtype, shape };
+      });
+    },
+  },
+});
+
+backend.getInputTensorIds = (tensors) => {
+  if (current !== null) {
+    const trace = current;
+    return tensors.map((tensor) => symbolOf(trace, tensor));
+  }
+  const ids = upstream.getInputTensorIds(tensors);
+  if (ids.some(isSymbol))
+    throw new Error("a traced tensor is used after its trace ended; return it from the compiled function instead");
+  return ids;
+};
+
+backend.readSync = (dataId) => {
+  const data = backend.tensorMap.get(dataId);
+  if (data === undefined || !isSymbol(data.id)) return upstream.readSync(dataId);
+  let about = "a finished trace";
+  for (let t = current; t !== null; t = t.parent) about = t.symbols.get(data.id)?.about ?? about;
+  throw new Error(
+    `${current?.what ?? "jit"}: the output of op ${about} is read while it is being traced, and has no value yet; ` +
+      "return it and read it outside, or decide with cond or whileLoop",
+  );
+};
+
+backend.move = (dataId, ...rest) => {
+  current?.written.add(dataId);
+  upstream.move(dataId, ...rest);
+};
+
+engine.startScope = (name) => {
+  if (current !== null && name !== undefined && RANDOM.has(name))
+    throw new Error(
+      `${current.what}: tf.${name.replace("__op", "")} would be drawn once, while tracing, and stay the same at every call; ` +
+        "use randomUniform(seed, counter, shape) of tfjs-jit",
+    );
+  upstream.startScope(name);
+};
