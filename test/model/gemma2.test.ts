@@ -1,0 +1,147 @@
+/** Gemma 2 against transformers: the golden files are in float32, with left-padded rows longer than the window. */
+import { jit, tf } from "tfjs-jit";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Gemma2Config, readModelConfig } from "../../model/config.js";
+import {
+  type Cache,
+  emptyCache,
+  forward,
+  logits,
+  parameterShapes,
+  positions,
+  type Weights,
+} from "../../model/gemma2.js";
+import { loadWeights } from "../../model/weights.js";
+import { fixture, largestDifference, readGolden } from "./golden.js";
+
+const models = ["gemma2-tiny", "gemma2-tiny-bf16-sharded"];
+const ways: [string, string][] = [
+  ["op by op", "0"],
+  ["jit", "1"],
+];
+const before = process.env.HEDDLE_JIT;
+afterAll(() => {
+  if (before === undefined) delete process.env.HEDDLE_JIT;
+  else process.env.HEDDLE_JIT = before;
+});
+
+describe.each(models)("%s", (name) => {
+  let config: Gemma2Config;
+  let weights: Record<string, tf.Tensor>;
+  let golden: Record<string, tf.Tensor>;
+  beforeAll(async () => {
+    const dir = fixture(`models/${name}`);
+    config = await readModelConfig(dir);
+    weights = await loadWeights(dir, config);
+    golden = await readGolden(dir);
+  });
+
+  describe.each(ways)("%s", (_, HEDDLE_JIT) => {
+    beforeAll(() => {
+      process.env.HEDDLE_JIT = HEDDLE_JIT;
+    });
+
+    const wholeRows = (w: Weights, ids_BT: tf.Tensor2D, attention_BS: tf.Tensor2D) =>
+      forward(w, config, { ids_BT, positions_BT: positions(attention_BS), start: 0, attention_BS }, null).hidden_BTD;
+
+    test("hidden states and logits at attended positions are those of transformers", () => {
+      const run = jit((w: Weights, ids: tf.Tensor2D, attention: tf.Tensor2D) => {
+        const hidden_BTD = wholeRows(w, ids, attention);
+        return { hidden_BTD, logits_BTV: logits(w, config, hidden_BTD) };
+      });
+      const { hidden_BTD, logits_BTV } = run(weights, golden.ids as tf.Tensor2D, golden.attention_mask as tf.Tensor2D);
+      expect(largestDifference(hidden_BTD, golden.hidden!, golden.attention_mask)).toBeLessThan(2e-4);
+      expect(largestDifference(logits_BTV, golden.logits!, golden.attention_mask)).toBeLessThan(2e-4);
+      expect(logits_BTV.abs().max().dataSync()[0]).toBeLessThan(30); // also where the row is padding: finite
+    });
+
+    test("the loss and its gradient by every parameter are those of transformers", () => {
+      const run = jit((w: Weights, ids: tf.Tensor2D, attention: tf.Tensor2D) => {
+        const names = Object.keys(w);
+        const named = (tensors: readonly tf.Tensor[]) => Object.fromEntries(names.map((key, i) => [key, tensors[i]!]));
+        const { value, grads } = tf.valueAndGrads((...tensors) => crossEntropy(named(tensors), ids, attention))(
+          Object.values(w),
+        );
+        return { value, grads: named(grads) };
+      });
+      const { value, grads } = run(weights, golden.ids as tf.Tensor2D, golden.attention_mask as tf.Tensor2D);
+      expect(Math.abs(value.dataSync()[0]! - golden.loss!.dataSync()[0]!)).toBeLessThan(1e-5);
+      for (const parameter of Object.keys(parameterShapes(config))) {
+        const expected = golden[`grad.${parameter}`]!;
+        const largest = expected.abs().max().dataSync()[0]!;
+        expect(largestDifference(grads[parameter]!, expected) / largest, parameter).toBeLessThan(1e-3);
+      }
+    });
+
+    describe("with a cache that has 16 more slots than the prompt", () => {
+      type Step = { logits_BTV: tf.Tensor; cache: Cache };
+      const step = jit((w: Weights, block: Block, cache: Cache): Step => {
+        const { hidden_BTD, cache: written } = forward(w, config, block, cache);
+        return { logits_BTV: logits(w, config, hidden_BTD), cache: written! };
+      });
+
+      /** Runs the prompt, and gives a function that runs what follows. */
+      function prefill(): { first: Step; next: (ids_BT: tf.Tensor2D, k: number, cache: Cache) => Step } {
+        const [B, T] = golden.ids!.shape as [number, number];
+        const attention_BS = golden.attention_mask!.concat(tf.ones([B, 16], "int32"), 1) as tf.Tensor2D;
+        const run = (ids_BT: tf.Tensor2D, start: number, cache: Cache): Step => {
+          const positions_BT = positions(attention_BS).slice([0, start], ids_BT.shape);
+          return step(weights, { ids_BT, positions_BT, start: tf.scalar(start, "int32"), attention_BS }, cache);
+        };
+        const first = run(golden.ids as tf.Tensor2D, 0, emptyCache(config, B, T + 16));
+        return { first, next: (ids_BT, k, cache) => run(ids_BT, T + k, cache) };
+      }
+      const last = (logits_BTV: tf.Tensor) => logits_BTV.slice([0, logits_BTV.shape[1]! - 1, 0], [-1, 1, -1]);
+
+      /** Logits [B, 16, V] that predict each of 16 tokens, which `choose` picks by the logits before it. */
+      function decode(choose: (k: number, logits_B1V: tf.Tensor) => tf.Tensor2D): {
+        logits: tf.Tensor;
+        ids: tf.Tensor;
+      } {
+        const { first, next } = prefill();
+        let { logits_BTV, cache } = first;
+        const predicted = [last(logits_BTV)];
+        const ids: tf.Tensor2D[] = [choose(0, predicted[0]!)];
+        for (let k = 1; k < 16; k++) {
+          ({ logits_BTV, cache } = next(ids[k - 1]!, k - 1, cache));
+          predicted.push(logits_BTV);
+          ids.push(choose(k, logits_BTV));
+        }
+        return { logits: tf.concat(predicted, 1), ids: tf.concat(ids, 1) };
+      }
+
+      test("forced tokens, one by one, have the logits of transformers", () => {
+        const forced = decode((k) => golden.forced!.slice([0, k], [-1, 1]));
+        expect(largestDifference(forced.logits, golden.forced_logits!)).toBeLessThan(2e-4);
+      });
+
+      test("forced tokens as one block have the same logits", () => {
+        const { first, next } = prefill();
+        const block = next(golden.forced as tf.Tensor2D, 0, first.cache);
+        const predicted = tf.concat([last(first.logits_BTV), block.logits_BTV.slice([0, 0, 0], [-1, 15, -1])], 1);
+        expect(largestDifference(predicted, golden.forced_logits!)).toBeLessThan(2e-4);
+      });
+
+      test("the likeliest tokens without id 1 are those of transformers", () => {
+        const without1 = tf.oneHot(tf.tensor1d([1], "int32"), config.vocabSize).mul(-1e9);
+        const likeliest = decode((_, logits_B1V) => logits_B1V.add(without1).argMax(-1));
+        expect(likeliest.ids.arraySync()).toEqual(golden.greedy!.arraySync());
+      });
+    });
+
+    /** Mean cross-entropy over the pairs of neighbours that are both attended. */
+    function crossEntropy(w: Weights, ids: tf.Tensor2D, attention: tf.Tensor2D): tf.Scalar {
+      const [B, T] = ids.shape;
+      const next = ids.slice([0, 1], [B, T - 1]).flatten() as tf.Tensor1D;
+      const hidden = wholeRows(w, ids, attention).slice([0, 0, 0], [B, T - 1, -1]);
+      const logp = tf.logSoftmax(logits(w, config, hidden)).reshape([B * (T - 1), -1]);
+      const pairs = attention
+        .slice([0, 0], [B, T - 1])
+        .mul(attention.slice([0, 1], [B, T - 1]))
+        .flatten()
+        .toFloat();
+      const nll = logp.mul(tf.oneHot(next, config.vocabSize).toFloat()).sum(-1).neg();
+      return nll.mul(pairs).sum().div(pairs.sum());
+    }
+  });
+});
