@@ -1,0 +1,79 @@
+// Opens one safetensors file: its header is read and checked, its tensors are read when asked for.
+import { type FileHandle, open } from "node:fs/promises";
+import { SafetensorsError } from "./error.js";
+import { headerLength, LENGTH_BYTES, parseHeader, type TensorInfo } from "./read-header.js";
+
+/** An open file. It holds a file descriptor until `close()`. */
+export interface SafetensorsFile {
+  readonly path: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** In the order of the file. */
+  readonly tensors: readonly TensorInfo[];
+  /** The tensor's bytes. */
+  read(name: string): Promise<Uint8Array>;
+  /** Bytes [begin, end) of the tensor, counted from its own start. */
+  readRange(name: string, begin: number, end: number): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** One system call reads or writes less than 2^31 bytes. */
+export const MAX_IO_BYTES = 2 ** 30;
+
+/** Throws SafetensorsError for a file that is missing, truncated or otherwise not valid safetensors. */
+export async function openSafetensors(path: string): Promise<SafetensorsFile> {
+  const handle = await openForReading(path);
+  try {
+    const stat = await handle.stat();
+    if (!stat.isFile()) throw new SafetensorsError(path, "is not a file");
+    const start = await readAt(handle, path, 0, Math.min(LENGTH_BYTES, stat.size));
+    const json = await readAt(handle, path, LENGTH_BYTES, headerLength(start, stat.size, path));
+    const { metadata, tensors, dataStart } = parseHeader(json, stat.size, path);
+
+    const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+    const find = (name: string): TensorInfo => {
+      const tensor = byName.get(name);
+      if (!tensor) throw new SafetensorsError(path, `has no tensor "${name}"`, name);
+      return tensor;
+    };
+    const readRange = async (name: string, begin: number, end: number) => {
+      const tensor = find(name);
+      const bytes = tensor.end - tensor.begin;
+      if (!(begin >= 0 && begin <= end && end <= bytes)) {
+        throw new RangeError(`${path}: bytes [${begin},${end}) of tensor "${name}", expected a part of [0,${bytes})`);
+      }
+      return readAt(handle, path, dataStart + tensor.begin + begin, end - begin);
+    };
+    const read = async (name: string) => {
+      const { begin, end } = find(name);
+      return readRange(name, 0, end - begin);
+    };
+    return { path, metadata, tensors, read, readRange, close: () => handle.close() };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+async function openForReading(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, "r");
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new SafetensorsError(path, code === "ENOENT" ? "no such file" : `cannot be opened (${code})`, undefined, {
+      cause,
+    });
+  }
+}
+
+async function readAt(handle: FileHandle, path: string, position: number, length: number): Promise<Uint8Array> {
+  // Memory of its own (not of Node's pool), so that typed arrays over it are aligned; not zeroed, since all of it is read.
+  const { buffer, byteOffset } = Buffer.allocUnsafeSlow(length);
+  const bytes = new Uint8Array(buffer, byteOffset, length);
+  for (let done = 0; done < length; ) {
+    const { bytesRead } = await handle.read(bytes, done, Math.min(length - done, MAX_IO_BYTES), position + done);
+    if (bytesRead === 0)
+      throw new SafetensorsError(path, `ends at byte ${position + done}: truncated since it was opened`);
+    done += bytesRead;
+  }
+  return bytes;
+}
