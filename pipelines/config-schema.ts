@@ -1,0 +1,202 @@
+/**
+ * The keys of a config file, with their meaning, unit, range and default: here and nowhere else.
+ * One schema serves every command; each error message is what was expected, in words (config.ts adds the rest).
+ */
+import { z } from "zod";
+
+/** min <= value <= max and above < value < below, each where given. */
+export type Range = { min?: number; max?: number; above?: number; below?: number };
+
+/** Fields that take an expression too, with their range and what the expression may refer to. */
+export const scheduleFields = z.registry<{ range: Range; variables: readonly string[] }>();
+
+const overSteps = ["step", "steps", "iteration"] as const;
+const overLayers = ["iteration", "layer", "layers"] as const;
+
+/** A range in words, for messages. */
+export function rangeText({ min, max, above, below }: Range): string {
+  if (min !== undefined && max !== undefined) return `a number from ${min} to ${max}`;
+  const low = above === undefined ? `of at least ${min}` : `above ${above}`;
+  return `a number ${low}${below === undefined ? "" : ` and below ${below}`}`;
+}
+
+export function inRange(value: number, { min, max, above, below }: Range): boolean {
+  const low = value >= (min ?? -Infinity) && value > (above ?? -Infinity);
+  return low && value <= (max ?? Infinity) && value < (below ?? Infinity);
+}
+
+/** A number, or an expression of the variables named (distill/schedule.ts), evaluated at every step or layer. */
+function schedule(range: Range, preset: number, variables: readonly string[] = overSteps) {
+  const expected = `${rangeText(range)}, or an expression of ${variables.join(", ")}`;
+  const number = z.number().refine((value) => inRange(value, range), expected);
+  return z
+    .union([number, z.string().regex(/\S/, expected)], expected)
+    .default(preset)
+    .register(scheduleFields, { range, variables });
+}
+
+function number(range: Range) {
+  return z.number(rangeText(range)).refine((value) => inRange(value, range), rangeText(range));
+}
+
+function whole(min: number) {
+  const expected = `a whole number of at least ${min}`;
+  return z.int(expected).min(min, expected);
+}
+
+function text(expected: string) {
+  return z.string(expected).regex(/\S/, expected);
+}
+
+function choice<const T extends readonly string[]>(...choices: T) {
+  return z.enum(choices, `one of ${choices.join(", ")}`);
+}
+
+const flag = () => z.boolean("true or false");
+
+/** What the stages that train have in common. The presets not explained are those of torch.optim.AdamW. */
+const training = (learningRate: number) => ({
+  /** Optimiser steps. */
+  steps: whole(1),
+  /** Step size of AdamW, before its scaling. Warm-up and decay are an expression: "1e-5 * min(1, step / 100)". */
+  learning_rate: schedule({ min: 0 }, learningRate),
+  /** Decoupled weight decay of AdamW, relative to the learning rate; 0 is plain Adam. */
+  weight_decay: schedule({ min: 0 }, 0),
+  /** Decay of AdamW's mean of gradients, a step. */
+  adam_beta1: number({ min: 0, below: 1 }).default(0.9),
+  /** Decay of AdamW's mean of squared gradients, a step. */
+  adam_beta2: number({ above: 0, below: 1 }).default(0.999),
+  /** Added to AdamW's denominator. */
+  adam_epsilon: number({ above: 0 }).default(1e-8),
+  /** Gradients are scaled down to this global L2 norm. */
+  max_grad_norm: schedule({ above: 0 }, 1),
+  /** Steps from one training checkpoint to the next: what a killed run loses at most. */
+  save_every: whole(1).default(100),
+  /** Longest completion in tokens, stop token included; the top-level value where absent. */
+  max_new_tokens: whole(1).optional(),
+});
+
+/** Supervised fine-tuning on the completions in the data. */
+const sft = z.strictObject(
+  {
+    ...training(2e-5),
+    /** Rows a step. */
+    batch_size: whole(1).default(8),
+  },
+  "a section of keys",
+);
+
+/** Distillation. Names and presets are those of TRL's GKDConfig, except lmbda: here it is on policy unless told otherwise. */
+const distill = z.strictObject(
+  {
+    ...training(2e-5),
+    /** Prompts a step, one completion each. */
+    batch_size: whole(1).default(8),
+    /** 0 is forward KL(teacher || student), 1 reverse KL(student || teacher), between them the generalised JSD. */
+    beta: schedule({ min: 0, max: 1 }, 0.5),
+    /** Share of the optimiser steps that learn from the student's own samples. */
+    lmbda: schedule({ min: 0, max: 1 }, 1),
+    /** The other steps learn from samples of the teacher (true) or from the completions in the data (false). */
+    seq_kd: flag().default(false),
+    /** Of sampling; 0 takes the likeliest token. */
+    temperature: schedule({ min: 0 }, 1),
+    /** Divides both models' logits in the loss. */
+    loss_temperature: schedule({ above: 0 }, 1),
+    /** The loss looks at the teacher's k likeliest tokens; 0 is the whole vocabulary (a teacher in this process only). */
+    loss_top_k: whole(0).default(0),
+    /** With loss_top_k: a class for the rest of the mass (true), or both sides renormalised on the k tokens (false). */
+    loss_add_tail: flag().default(true),
+  },
+  "a section of keys",
+);
+
+/** Reinforcement learning against a moving anchor: REINFORCE with a leave-one-out baseline, as in WARP (arXiv 2406.16768). */
+const rl = z.strictObject(
+  {
+    ...training(1e-6),
+    /** Prompts a step. */
+    prompts: whole(1).default(8),
+    /** Completions a prompt; the others of its prompt are each one's baseline. */
+    samples: whole(2).default(2),
+    /** exact_match: 1 where the completion equals the row's `answer`, both trimmed, else 0. */
+    reward: choice("exact_match").default("exact_match"),
+    /** Price of one nat of log pi(y|x) - log pi_ema(y|x), in units of the reward. */
+    beta_kl: schedule({ min: 0 }, 0.1),
+    /** Pull of the anchor toward the policy, a step: ema <- (1 - mu) ema + mu policy. 0 keeps the anchor at the init. */
+    mu: schedule({ min: 0, max: 1 }, 0.01),
+    /** Of sampling. */
+    temperature: schedule({ above: 0 }, 1),
+  },
+  "a section of keys",
+);
+
+/** How the RL runs are merged, and how often all of it is repeated (arXiv 2406.16768). */
+const warp = z.strictObject(
+  {
+    /** Rounds of RL runs, SLERP and LITI; each starts from the result of the one before. */
+    iterations: whole(1).default(1),
+    /** RL runs an iteration (M in the paper). */
+    runs: whole(1).default(2),
+    /** LITI: the result is init + eta (slerp - init). */
+    eta: schedule({ min: 0, max: 1 }, 0.3, overLayers),
+    /** What shares one angle in SLERP. */
+    granularity: choice("tensor", "layer", "model").default("layer"),
+  },
+  "a section of keys",
+);
+
+/** How models are measured on eval_data, before, between and after the stages. */
+const evaluation = z.strictObject(
+  {
+    /** Completions a prompt for the sampled reward, at temperature 1. */
+    samples: whole(1).default(1),
+    /** Completions at a time. */
+    batch_size: whole(1).default(32),
+    /** The first so many rows of eval_data; null is all. */
+    limit: whole(1).nullable().default(null),
+    /** As in the stages that train. */
+    max_new_tokens: whole(1).optional(),
+  },
+  "a section of keys",
+);
+
+export const sections = { sft, distill, rl, warp, eval: evaluation };
+
+export const fields = z.strictObject(
+  {
+    /** Folder of the model to train, in Hugging Face's format. */
+    model: text("a folder with config.json"),
+    /** Folder of the teacher, or http(s) address of a server that scores (`heddle serve`, vLLM). */
+    teacher: text("a model folder or an http(s) URL").nullable().default(null),
+    /** JSONL file of prompts. */
+    train_data: text("a JSONL file"),
+    /** JSONL file of held-out prompts. */
+    eval_data: text("a JSONL file").nullable().default(null),
+    /** Folder of the run; runs/NAME for NAME.yaml where absent. */
+    output_dir: text("a folder to write"),
+    /** Everything random follows from it. */
+    seed: whole(0).default(0),
+    /** A system message in the data is an error, is put before the first user message (fold), or is left out (drop). */
+    system: choice("error", "fold", "drop").default("error"),
+    /** Longest completion in tokens, stop token included. Sections may have their own. */
+    max_new_tokens: whole(1).default(128),
+    sft: sft.optional(),
+    distill: distill.optional(),
+    rl: rl.optional(),
+    warp: warp.optional(),
+    eval: evaluation.prefault({}),
+  },
+  "a mapping of keys",
+);
+
+/** Fills in each section's max_new_tokens. */
+export const configSchema = fields.transform(({ sft, distill, rl, ...config }) => {
+  const budget = <S extends object>(section: S) => ({ max_new_tokens: config.max_new_tokens, ...section });
+  return {
+    ...config,
+    ...(sft && { sft: budget(sft) }),
+    ...(distill && { distill: budget(distill) }),
+    ...(rl && { rl: budget(rl) }),
+    eval: budget(config.eval),
+  };
+});
