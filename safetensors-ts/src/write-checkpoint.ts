@@ -12,6 +12,7 @@ import {
   writeAll,
   writeTensors,
 } from "./write-file.js";
+import { checkNames } from "./write-header.js";
 
 export interface WriteCheckpointOptions {
   /** Most bytes of tensors in one file; a larger tensor gets a file of its own. @default 5e9, as huggingface_hub */
@@ -78,6 +79,7 @@ async function writeShards(
   shardSize: number,
   metadata: Readonly<Record<string, string>>,
 ): Promise<string[]> {
+  checkNames(tensors);
   const shards = cutShards(tensors, shardSize);
   const names = shards.map((_, i) => shardName(i, shards.length));
   const staged: { temporary: string; name: string }[] = [];

@@ -45,7 +45,8 @@ function encode(json: string): Uint8Array {
   return header;
 }
 
-function checkNames(tensors: readonly TensorSpec[]): void {
+/** Throws for a name that comes twice or that no reader would take, and for an unknown dtype. */
+export function checkNames(tensors: readonly TensorSpec[]): void {
   const seen = new Set<string>();
   for (const { name, dtype } of tensors) {
     if (name === "__metadata__") throw new SafetensorsError(undefined, `no tensor may be called "__metadata__"`, name);
