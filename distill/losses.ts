@@ -8,7 +8,8 @@
  * Shape suffixes: N tokens (any flattening of rows and positions), V vocabulary, k the teacher's likeliest tokens,
  * K classes compared (V, k, or k and a tail).
  */
-import { gatherLast, tf, topK } from "tfjs-jit";
+import { gatherLast, tf } from "tfjs-jit";
+import { atTemperature, logSumExpOutside, type TopK } from "./top-k.js";
 
 /** How student and teacher are compared. */
 export interface DivergenceOptions {
@@ -16,16 +17,6 @@ export interface DivergenceOptions {
   beta: number;
   /** Divides both models' logits (`loss_temperature`), above 0. The loss is not multiplied by its square. */
   temperature: number;
-}
-
-/** A teacher known by its k likeliest tokens, at the temperature of the loss. */
-export interface TopK {
-  /** int32; no token twice in a row. */
-  ids_Nk: tf.Tensor2D;
-  /** Natural logarithms. Any constant may be added to a row if no tail is used. */
-  logprobs_Nk: tf.Tensor2D;
-  /** ln of the probability of all other tokens together. Without it there is no tail to compare. */
-  tail_N?: tf.Tensor1D;
 }
 
 /**
@@ -49,7 +40,7 @@ export function divergence(student_NV: tf.Tensor2D, teacher_NV: tf.Tensor2D, opt
     );
   }
   const { beta, temperature } = options;
-  return divergenceOfLogits(scale(student_NV, temperature), scale(teacher_NV, temperature), beta);
+  return divergenceOfLogits(atTemperature(student_NV, temperature), atTemperature(teacher_NV, temperature), beta);
 }
 
 /**
@@ -66,7 +57,7 @@ export function divergenceTopK(
   checkOptions(options);
   const { ids_Nk, logprobs_Nk, tail_N } = teacher;
   const { beta, temperature, addTail } = options;
-  const z_NV = scale(student_NV, temperature);
+  const z_NV = atTemperature(student_NV, temperature);
   const z_Nk = gatherLast(z_NV, ids_Nk) as tf.Tensor2D;
   if (!addTail || ids_Nk.shape[1] === student_NV.shape[1]) return divergenceOfLogits(z_Nk, logprobs_Nk, beta);
 
@@ -75,45 +66,6 @@ export function divergenceTopK(
   }
   const rest_N = logSumExpOutside(z_NV, ids_Nk);
   return divergenceOfLogits(appendClass(z_Nk, rest_N), appendClass(logprobs_Nk, tail_N), beta);
-}
-
-/** The k likeliest tokens of a teacher in this process, from its whole logits: exact at every temperature, tail included. */
-export function topKOfLogits(teacher_NV: tf.Tensor2D, k: number, temperature: number): TopK {
-  const logp_NV = tf.logSoftmax(scale(teacher_NV, temperature)) as tf.Tensor2D;
-  const { values, indices } = topK(logp_NV, k);
-  const top = { ids_Nk: indices as tf.Tensor2D, logprobs_Nk: values as tf.Tensor2D };
-  return k === teacher_NV.shape[1] ? top : { ...top, tail_N: logSumExpOutside(logp_NV, top.ids_Nk) };
-}
-
-/**
- * The k likeliest tokens as a server tells them: log-probabilities at temperature 1 and nothing about the rest. At temperature 1
- * the tail is 1 minus their sum, known to about 1e-7 (float32), which is its floor. At any other temperature there is no tail.
- */
-export function topKOfServer(ids_Nk: tf.Tensor2D, logprobs_Nk: tf.Tensor2D, temperature: number): TopK {
-  // -Infinity, which some servers say of a token they rule out, would make 0 * Infinity = NaN.
-  const finite_Nk = tf.maximum(logprobs_Nk, -1e4) as tf.Tensor2D;
-  if (temperature !== 1) return { ids_Nk, logprobs_Nk: scale(finite_Nk, temperature) };
-  const tail_N = tf.log(tf.maximum(tf.sub(1, tf.sum(tf.exp(finite_Nk), 1)), 1e-7)) as tf.Tensor1D;
-  return { ids_Nk, logprobs_Nk: finite_Nk, tail_N };
-}
-
-/**
- * Refuses, before anything runs, a loss that a teacher over HTTP cannot serve: at a temperature other than 1 the probability of
- * the tokens outside its top k is unknown, so there is no tail.
- *
- * @throws RangeError that says which settings would do.
- */
-export function checkRemoteTopK(o: { k: number; vocabulary: number; temperature: number; addTail: boolean }): void {
-  if (!Number.isInteger(o.k) || o.k < 1 || o.k > o.vocabulary) {
-    throw new RangeError(`loss_top_k: expected an integer from 1 to ${o.vocabulary} (the vocabulary), got ${o.k}`);
-  }
-  if (o.temperature !== 1 && o.addTail && o.k < o.vocabulary) {
-    throw new RangeError(
-      `loss_temperature ${o.temperature} with loss_add_tail: true needs the teacher's whole distribution, but a teacher over HTTP tells ` +
-        `log-probabilities of its top ${o.k} tokens at temperature 1: set loss_temperature: 1, or loss_add_tail: false, or ` +
-        `loss_top_k: ${o.vocabulary} (the whole vocabulary)`,
-    );
-  }
 }
 
 /** ln softmax(logits)[id] of each token, in nats, at most 0. ids_N is int32; what it holds at masked tokens does not matter. */
@@ -143,9 +95,6 @@ function checkOptions({ beta, temperature }: DivergenceOptions): void {
     throw new RangeError(`loss_temperature: expected a number above 0, got ${temperature}`);
   }
 }
-
-const scale = (logits: tf.Tensor2D, temperature: number): tf.Tensor2D =>
-  temperature === 1 ? logits : tf.div(logits, temperature);
 
 const appendClass = (x_Nk: tf.Tensor2D, last_N: tf.Tensor1D): tf.Tensor2D =>
   tf.concat([x_Nk, last_N.reshape([-1, 1]) as tf.Tensor2D], 1);
@@ -185,26 +134,4 @@ function logMixture(logq: tf.Tensor, logp: tf.Tensor, beta: number): tf.Tensor {
   const a = tf.add(logp, Math.log(beta));
   const b = tf.add(logq, Math.log1p(-beta));
   return tf.add(tf.maximum(a, b), tf.log1p(tf.exp(tf.neg(tf.abs(tf.sub(a, b))))));
-}
-
-/**
- * ln of the sum of exp(logits) over the tokens that are not in ids_Nk. Summing them, instead of subtracting the others from 1, keeps
- * a tail of 1e-20 as exact as one of 0.1.
- */
-function logSumExpOutside(logits_NV: tf.Tensor2D, ids_Nk: tf.Tensor2D): tf.Tensor1D {
-  const [N, k] = ids_Nk.shape;
-  const rows_Nk = tf.tile(tf.range(0, N, 1, "int32").reshape([N, 1]), [1, k]);
-  const ones_Nk = tf.onesLike(tf.cast(ids_Nk, "float32"));
-  const isInside_NV = tf.greater(tf.scatterND(tf.stack([rows_Nk, ids_Nk], 2), ones_Nk, logits_NV.shape), 0);
-  const outside = tf.customGrad((...args) => {
-    const [z_NV, save] = args as [tf.Tensor, tf.GradSaveFunc];
-    const rest_NV = tf.where(isInside_NV, tf.fill(logits_NV.shape, -Infinity), z_NV);
-    const max_N1 = tf.max(rest_NV, 1, true);
-    const value_N1 = tf.add(max_N1, tf.log(tf.sum(tf.exp(tf.sub(rest_NV, max_N1)), 1, true)));
-    save([rest_NV, value_N1]);
-    const gradFunc = (dy_N: tf.Tensor, saved: tf.Tensor[]) =>
-      tf.mul(dy_N.expandDims(1), tf.exp(tf.sub(saved[0]!, saved[1]!)));
-    return { value: value_N1.reshape([N]), gradFunc };
-  });
-  return outside(logits_NV) as tf.Tensor1D;
 }

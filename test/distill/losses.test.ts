@@ -4,16 +4,8 @@ import { fileURLToPath } from "node:url";
 import { openSafetensors } from "safetensors-ts";
 import { jit, tf } from "tfjs-jit";
 import { beforeAll, describe, expect, test } from "vitest";
-import {
-  checkRemoteTopK,
-  crossEntropy,
-  divergence,
-  divergenceTopK,
-  logProbOf,
-  tokenMean,
-  topKOfLogits,
-  topKOfServer,
-} from "../../distill/losses.js";
+import { crossEntropy, divergence, divergenceTopK, logProbOf, tokenMean } from "../../distill/losses.js";
+import { checkRemoteTopK, topKOfLogits, topKOfServer } from "../../distill/top-k.js";
 
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/kd/${name}`, import.meta.url));
 const numbers = (x: tf.Tensor) => Array.from(x.dataSync());
