@@ -20,7 +20,7 @@ export interface DivergenceOptions {
 }
 
 /**
- * Generalised Jensen-Shannon divergence of each token, in nats (GKD, arXiv 2306.13649, section 3). With p the teacher and q the
+ * Generalised Jensen-Shannon divergence of each token, in nats (GKD, arXiv 2306.13649). With p the teacher and q the
  * student after softmax(logits / temperature), and M = beta p + (1 - beta) q:
  *
  *     beta = 0   KL(p || q)

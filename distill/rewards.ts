@@ -1,8 +1,8 @@
 /**
  * Rewards of sampled completions and the advantages that REINFORCE weighs their tokens by. Pure functions on arrays.
  *
- * WARP (arXiv 2406.16768, section 3.1) rewards r(x, y) - beta_kl (log pi(y | x) - log pi_ema(y | x)), where the anchor pi_ema is the
- * moving average of the policy itself; RLOO (arXiv 2402.14740, section 3.2) subtracts what the prompt's other samples got.
+ * WARP (arXiv 2406.16768) rewards r(x, y) - beta_kl (log pi(y | x) - log pi_ema(y | x)), where the anchor pi_ema is the
+ * moving average of the policy itself; RLOO (arXiv 2402.14740) subtracts what the prompt's other samples got.
  */
 
 /** 1 if the completion is the answer but for blanks around it, else 0. */
