@@ -63,18 +63,20 @@ export function batchingScore(run: (batch: Batch) => Promise<TokenScores[]>, opt
     }
   }
 
-  return async (requests, k, signal) => {
-    const scores = requests.map(
-      (request) =>
-        new Promise<TokenScores>((resolve, reject) => {
-          signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-          const length = paddedLength(request.ids.length, options.maxModelLen);
-          waiting.push({ request, k, length, signal, resolve, reject });
-        }),
-    );
-    if (!isRunning) void runAll();
-    return Promise.all(scores);
-  };
+  return (requests, k, signal) =>
+    new Promise<TokenScores[]>((resolveAll, rejectAll) => {
+      signal.throwIfAborted();
+      signal.addEventListener("abort", () => rejectAll(signal.reason), { once: true });
+      const scores = requests.map(
+        (request) =>
+          new Promise<TokenScores>((resolve, reject) => {
+            const length = paddedLength(request.ids.length, options.maxModelLen);
+            waiting.push({ request, k, length, signal, resolve, reject });
+          }),
+      );
+      Promise.all(scores).then(resolveAll, rejectAll);
+      if (!isRunning) void runAll();
+    });
 }
 
 function takeBatch(waiting: Waiting[], options: BatchingOptions): Waiting[] {
@@ -94,9 +96,9 @@ const nextPowerOfTwo = (n: number) => 2 ** Math.ceil(Math.log2(n));
 
 const SHORTEST = 16;
 
-/** 16, 24, 32, 48, 64, 96, ...: at most half of a padded sequence is padding, at most a third from 32 tokens on average. */
+/** 16, 24, 32, 48, 64, 96, ...: from 16 tokens on, less than a third of a padded sequence is padding. */
 export function paddedLength(tokens: number, maxModelLen: number): number {
   const power = Math.max(SHORTEST, nextPowerOfTwo(tokens));
-  const padded = tokens <= (power * 3) / 4 && power > SHORTEST ? (power * 3) / 4 : power;
-  return Math.min(padded, maxModelLen);
+  const between = (power * 3) / 4;
+  return Math.min(power > SHORTEST && tokens <= between ? between : power, maxModelLen);
 }

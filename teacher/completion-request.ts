@@ -158,6 +158,6 @@ const isObject = (value: unknown): value is Body =>
 
 /** A value as it was sent, cut to a length that fits into a message. */
 function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
+  const text = JSON.stringify(value);
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }

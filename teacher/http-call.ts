@@ -69,9 +69,9 @@ export async function call(
       throw new TeacherUnavailableError(connectionProblem(error, timeoutMs), { cause: error });
     }
     if (status === 200) return text;
-    const problem = `${where}: ${status}: ${serverMessage(text)}`;
+    const problem = `${status}: ${serverMessage(text)}`;
     if (status === 408 || status === 429 || status >= 500) throw new TeacherUnavailableError(problem);
-    throw new TeacherError(problem, status);
+    throw new TeacherError(`${where}: ${problem}`, status);
   }
 
   return pRetry(attempt, {

@@ -91,16 +91,18 @@ async function scoreAll(to: Connection, requests: readonly ScoreRequest[], k: nu
   // The first failure ends the other chunks: their scores would be thrown away.
   const failure = new AbortController();
   const signal = AbortSignal.any([failure.signal, to.closing]);
+  const score = async (chunk: ScoreRequest[]) => {
+    signal.throwIfAborted();
+    try {
+      return await scoreChunk(to, chunk, k, signal);
+    } catch (error) {
+      failure.abort(error);
+      throw error;
+    }
+  };
   const chunks = chunkRequests(to, requests, k);
-  try {
-    const scores = await Promise.all(
-      chunks.map((chunk) => to.queue.add(() => scoreChunk(to, chunk, k, signal), { signal })),
-    );
-    return scores.flat();
-  } catch (error) {
-    failure.abort(error);
-    throw error;
-  }
+  const scores = await Promise.all(chunks.map((chunk) => to.queue.add(() => score(chunk))));
+  return scores.flat();
 }
 
 /** Consecutive requests, grouped so that an answer stays below ENTRIES_PER_ANSWER. */

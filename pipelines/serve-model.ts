@@ -1,0 +1,86 @@
+/** The server's own process: HTTP, the queue and signals. The model lives in a child. */
+import { once } from "node:events";
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { createAdaptorServer } from "@hono/node-server";
+import { readModelConfig } from "../model/config.js";
+import { batchingScore } from "../teacher/batching.js";
+import { teacherApp } from "../teacher/server.js";
+import type { TokenScores } from "../teacher/teacher.js";
+import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
+import { UserError } from "./errors.js";
+import { startHost } from "./process.js";
+import { restartingHost } from "./restarting-host.js";
+
+export interface ServeOptions {
+  /** Model folder. */
+  model: string;
+  host: string;
+  /** 0: any free one. */
+  port: number;
+  /** Largest prompt_logprobs; -1: the vocabulary. */
+  maxLogprobs: number;
+  maxBatchTokens: number;
+  fixedShapes: boolean;
+}
+
+const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+/** A child in the middle of a call ends itself when this process has gone; nothing it does is worth waiting for. */
+const CHILD_GRACE_MS = 300;
+
+/**
+ * Serves until Ctrl-C or SIGTERM, then ends the process with code 0. `task` is the compiled module of the child: its
+ * open({ model }) returns the function from a Batch to TokenScores, one for each of the batch's requests.
+ */
+export async function serveModel(options: ServeOptions, task: URL): Promise<void> {
+  const { vocabSize, maxPositionEmbeddings: maxModelLen } = await readModelConfig(options.model);
+  const { maxBatchTokens, fixedShapes } = options;
+  const stopped = stopSignal();
+
+  const scorer = restartingHost(() => startHost(task, { model: options.model }), say);
+  const app = teacherApp({
+    modelName: options.model,
+    vocabSize,
+    maxModelLen,
+    maxLogprobs: options.maxLogprobs === -1 ? vocabSize : Math.min(options.maxLogprobs, vocabSize),
+    tokenizerSha256: await tokenizerSha256(options.model),
+    score: batchingScore((batch) => scorer.request<TokenScores[]>(batch), { maxBatchTokens, maxModelLen, fixedShapes }),
+    unavailable: scorer.unavailable,
+  });
+  const server = createAdaptorServer({ fetch: app.fetch }) as Server;
+
+  try {
+    const address = await listen(server, options);
+    say(`loading ${options.model}; ${address}/health says when it is ready`);
+    await Promise.race([scorer.ready, stopped]);
+    if (scorer.unavailable() === null)
+      say(`ready: ${address}/v1/completions scores with ${options.model} (Ctrl-C stops)`);
+    await stopped;
+  } finally {
+    server.close();
+    server.closeAllConnections();
+    await Promise.race([scorer.close(), sleep(CHILD_GRACE_MS)]);
+  }
+  process.exit(0);
+}
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+function stopSignal(): Promise<unknown> {
+  return Promise.race(STOP_SIGNALS.map((signal) => once(process, signal)));
+}
+
+/** Resolves with the address that clients use. */
+async function listen(server: Server, { host, port }: ServeOptions): Promise<string> {
+  server.listen(port, host);
+  await once(server, "listening").catch((error: NodeJS.ErrnoException) => {
+    const hint =
+      error.code === "EADDRINUSE" ? "another program listens there: stop it or take another --port" : error.message;
+    throw new UserError(`cannot listen on ${host}:${port}: ${hint}`);
+  });
+  const { port: actualPort } = server.address() as AddressInfo;
+  return `http://${host.includes(":") ? `[${host}]` : host}:${actualPort}`;
+}
