@@ -1,0 +1,50 @@
+/** A model's weights on the device: one Variable per tensor of the checkpoint, by its name there. */
+import { tf, Variable } from "tfjs-jit";
+import type { Weights } from "./gemma2.js";
+
+export type Parameters = Readonly<Record<string, Variable>>;
+
+/** A tensor in host memory. */
+export type HostTensor = { shape: number[]; values: Float32Array };
+
+const mapValues = <A, B>(record: Readonly<Record<string, A>>, f: (value: A, name: string) => B): Record<string, B> =>
+  Object.fromEntries(Object.entries(record).map(([name, value]) => [name, f(value, name)]));
+
+/** A Variable with the value of a tensor, which is disposed. */
+function variableOf(tensor: tf.Tensor): Variable {
+  const variable = new Variable(tensor);
+  tensor.dispose();
+  return variable;
+}
+
+/** Variables with the values of `weights`, which are disposed one by one: at no moment are there two copies of all. */
+export const createParameters = (weights: Weights): Parameters => mapValues(weights, variableOf);
+
+/** Variables like `parameters`, all zero. */
+export const zerosLike = (parameters: Parameters): Parameters =>
+  mapValues(parameters, ({ shape }) => variableOf(tf.fill([...shape], 0)));
+
+/** Variables with copies of the values. */
+export const copyParameters = (parameters: Parameters): Parameters =>
+  mapValues(parameters, (variable) => variableOf(variable.read()));
+
+/** The values as tensors, to compute with. Outside jit the caller disposes them (tf.tidy). */
+export const readParameters = (parameters: Parameters): Weights => mapValues(parameters, (variable) => variable.read());
+
+/** The values in host memory. */
+export const downloadParameters = (parameters: Parameters): Record<string, HostTensor> =>
+  mapValues(parameters, (variable) =>
+    tf.tidy(() => ({ shape: [...variable.shape], values: variable.read().dataSync() as Float32Array })),
+  );
+
+/** Sets the values from host memory; both have the same names. */
+export function uploadParameters(parameters: Parameters, values: Readonly<Record<string, HostTensor>>): void {
+  for (const [name, variable] of Object.entries(parameters)) {
+    const { shape, values: array } = values[name]!;
+    tf.tidy(() => variable.assign(tf.tensor(array, shape)));
+  }
+}
+
+export function disposeParameters(parameters: Parameters): void {
+  for (const variable of Object.values(parameters)) variable.dispose();
+}
