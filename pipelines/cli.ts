@@ -1,11 +1,16 @@
 /** The `heddle` program: one file a command, each of which loads its work only when it is run. */
 import { readFileSync } from "node:fs";
 import { Command } from "@commander-js/extra-typings";
+import { distillCommand } from "./distill.js";
 import { evalCommand } from "./eval.js";
 import { runProgram } from "./exit.js";
 import { generateCommand } from "./generate.js";
 import { packageRoot } from "./paths.js";
+import { rlCommand } from "./rl.js";
 import { scoreCommand } from "./score.js";
+import { serveCommand } from "./serve.js";
+import { sftCommand } from "./sft.js";
+import { warpCommand } from "./warp.js";
 
 /** Runs a command line, without node and script, and returns the exit code. */
 export function main(args: readonly string[]): Promise<number> {
@@ -13,8 +18,13 @@ export function main(args: readonly string[]): Promise<number> {
   const program = new Command("heddle")
     .description("on-policy distillation and WARP for language models")
     .version(version)
+    .addCommand(warpCommand)
+    .addCommand(sftCommand)
+    .addCommand(distillCommand)
+    .addCommand(rlCommand)
     .addCommand(generateCommand)
     .addCommand(scoreCommand)
-    .addCommand(evalCommand);
+    .addCommand(evalCommand)
+    .addCommand(serveCommand);
   return runProgram(program, args);
 }

@@ -23,7 +23,16 @@ export class ChildCrash extends Error {
 }
 
 // By name, since errors arrive from another process and from packages that know nothing of this one.
-const userErrors = new Set(["UserError", "ConfigError", "SafetensorsError", "SetupError"]);
+const userErrors = new Set([
+  "UserError",
+  "ConfigError",
+  "DataError",
+  "ScheduleError",
+  "ModelError",
+  "SafetensorsError",
+  "SetupError",
+  "TeacherError",
+]);
 const machineErrors = new Set(["EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS"]);
 
 /** True where the message alone tells the user what to mend: bad input, a full disk, a missing permission. */
@@ -31,4 +40,9 @@ export function isUserError(error: unknown): error is Error {
   return (
     error instanceof Error && (userErrors.has(error.name) || ("code" in error && machineErrors.has(`${error.code}`)))
   );
+}
+
+/** True where nothing is wrong here and the same command may succeed later. */
+export function isTemporary(error: unknown): error is Error {
+  return error instanceof Error && error.name === "TeacherUnavailableError";
 }

@@ -1,10 +1,10 @@
-/** From a command line to an exit code: 0 done, 1 a defect, 2 bad input, 75 interrupted and resumable. */
+/** From a command line to an exit code: 0 done, 1 a crash, 2 bad input, 75 interrupted and resumable (EX_TEMPFAIL). */
 import { constants } from "node:os";
 import type { Command } from "@commander-js/extra-typings";
 import { CommanderError } from "commander";
-import { ChildCrash, InterruptedError, isUserError } from "./errors.js";
+import { ChildCrash, InterruptedError, isTemporary, isUserError } from "./errors.js";
 
-const exitCodes = { done: 0, defect: 1, badInput: 2, resumable: 75 } as const;
+const exitCodes = { done: 0, crash: 1, badInput: 2, resumable: 75 } as const;
 
 /** Parses `args` (without node and script), runs the command, and writes what went wrong to stderr. */
 export async function runProgram(program: Command, args: readonly string[]): Promise<number> {
@@ -33,15 +33,12 @@ function reportError(error: unknown): number {
     process.stderr.write(`${error.message}\n`);
     return error.isResumable ? exitCodes.resumable : 128 + constants.signals[error.signal];
   }
-  if (isUserError(error)) {
+  if (isUserError(error) || isTemporary(error) || error instanceof ChildCrash) {
     process.stderr.write(`error: ${error.message}\n`);
-    return exitCodes.badInput;
-  }
-  if (error instanceof ChildCrash) {
-    process.stderr.write(`error: ${error.message}\n`);
-    return exitCodes.defect;
+    if (isTemporary(error)) return exitCodes.resumable;
+    return isUserError(error) ? exitCodes.badInput : exitCodes.crash;
   }
   const stack = error instanceof Error ? error.stack : `${error}`;
   process.stderr.write(`${stack}\nThis is a defect in heddle. Please report it with the lines above\n`);
-  return exitCodes.defect;
+  return exitCodes.crash;
 }

@@ -51,7 +51,7 @@ export function outputFile(path: string): string {
 }
 
 /** `--set key=value`, any number of times. */
-export function collectSet(text: string, before: string[]): string[] {
+export function collectSet(text: string, before: string[] = []): string[] {
   if (!/^[^=\s]+=/.test(text)) throw new InvalidArgumentError("expected key=value, as in rl.steps=50");
   return [...before, text];
 }

@@ -172,7 +172,7 @@ function startChild(onEvent: OnEvent, onMessage: (message: FromChild) => void): 
     async ([code, signal]) => {
       clearTimeout(timer);
       // A compiler that the child had started may hold its pipes for longer than the child lives.
-      await Promise.race([output, sleep(500)]);
+      await Promise.race([output, sleep(500, undefined, { ref: false })]);
       return new ChildCrash(crashMessage(code, signal, lastLines));
     },
     (error) => new ChildCrash(`the process that runs TensorFlow could not be started: ${error.message}`),
@@ -196,7 +196,7 @@ function startChild(onEvent: OnEvent, onMessage: (message: FromChild) => void): 
 async function exitOf(child: ChildProcess): Promise<[number | null, NodeJS.Signals | null]> {
   const disconnected = new Promise<void>((resolve) => child.once("disconnect", resolve));
   const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
-  if (child.connected) await Promise.race([disconnected, sleep(500)]);
+  if (child.connected) await Promise.race([disconnected, sleep(500, undefined, { ref: false })]);
   return [code, signal];
 }
 

@@ -3,8 +3,9 @@
 export interface StageProgress {
   stage: string;
   steps: number;
-  /** Steps that are done. */
+  /** Steps that are done, and that were done when this process took the stage up. */
   step: number;
+  firstDone: number;
   /** What the last step reported. */
   metrics: Record<string, number>;
   startedAtMs: number;
@@ -18,6 +19,7 @@ export const beginStage = (stage: string, steps: number, done: number, nowMs: nu
   stage,
   steps,
   step: done,
+  firstDone: done,
   metrics: {},
   startedAtMs: nowMs,
   marks: [],
@@ -35,24 +37,36 @@ export const afterStep = (
   marks: [...progress.marks.slice(1 - keptMarks), { step, atMs: nowMs }],
 });
 
-/** "loss 0.5123, kl 0.25, 1,203 tokens/s, 1m 20s left": what is known of it. */
-export function describeStep(progress: StageProgress): string {
-  const { metrics } = progress;
+/** "loss 0.5123, kl 0.25, 1,203 tokens/s": what is known of it. */
+export function describeMetrics({ metrics }: StageProgress): string {
   const shown = ["loss", "kl", "reward"].filter((key) => key in metrics);
   const words = shown.map((key) => `${key} ${formatNumber(metrics[key]!)}`);
   if ("tokens_per_second" in metrics) {
     words.push(`${Math.round(metrics.tokens_per_second!).toLocaleString("en-US")} tokens/s`);
   }
-  const left = secondsLeft(progress);
-  if (left !== undefined) words.push(`${formatSeconds(left)} left`);
   return words.join(", ");
 }
 
-/** "distill: 200 steps done in 1m 3s, loss 0.5123" */
+/** "1m 20s, 3m 05s left": the second part once the speed is known. */
+export function describeTime(progress: StageProgress, nowMs: number): string {
+  const passed = formatSeconds((nowMs - progress.startedAtMs) / 1000);
+  const left = secondsLeft(progress);
+  return left === undefined ? passed : `${passed}, ${formatSeconds(left)} left`;
+}
+
+/** "distill: step 12 of 200 (1m 20s, 3m 05s left), loss 0.5123" */
+export function describeStep(progress: StageProgress, nowMs: number): string {
+  const { stage, step, steps } = progress;
+  const head = `${stage}: step ${step} of ${steps} (${describeTime(progress, nowMs)})`;
+  return [head, describeMetrics(progress)].filter((part) => part !== "").join(", ");
+}
+
+/** "distill: 200 steps done in 1m 03s, loss 0.5123" */
 export function describeEnd(progress: StageProgress, nowMs: number): string {
+  const steps = progress.steps - progress.firstDone;
   const time = formatSeconds((nowMs - progress.startedAtMs) / 1000);
-  const end = `${progress.stage}: ${progress.steps} ${progress.steps === 1 ? "step" : "steps"} done in ${time}`;
-  return [end, describeStep({ ...progress, marks: [] })].filter((part) => part !== "").join(", ");
+  const head = `${progress.stage}: ${steps} ${steps === 1 ? "step" : "steps"} done in ${time}`;
+  return [head, describeMetrics(progress)].filter((part) => part !== "").join(", ");
 }
 
 /** Undefined until two steps have ended. */
@@ -71,5 +85,8 @@ export function formatSeconds(seconds: number): string {
   return `${Math.floor(minutes / 60)}h ${`${minutes % 60}`.padStart(2, "0")}m`;
 }
 
-/** Four significant digits. */
-export const formatNumber = (value: number): string => `${Number(value.toPrecision(4))}`;
+/** Four significant digits; 0.00001234 is 1.234e-5. */
+export function formatNumber(value: number): string {
+  const rounded = Number(value.toPrecision(4));
+  return rounded !== 0 && Math.abs(rounded) < 1e-3 ? rounded.toExponential() : `${rounded}`;
+}

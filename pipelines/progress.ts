@@ -6,8 +6,9 @@ import {
   afterStep,
   beginStage,
   describeEnd,
+  describeMetrics,
   describeStep,
-  formatSeconds,
+  describeTime,
   type StageProgress,
 } from "./progress-text.js";
 
@@ -82,8 +83,7 @@ export function plainDisplay(write: (text: string) => void, everyMs = 2000, now:
     step: (progress) => {
       if (now() - lastStepMs < everyMs) return;
       lastStepMs = now();
-      const head = `${progress.stage}: step ${progress.step} of ${progress.steps}`;
-      line([head, describeStep(progress)].filter((part) => part !== "").join(", "));
+      line(describeStep(progress, now()));
     },
     end: line,
     stop: () => {},
@@ -98,14 +98,14 @@ function barDisplay(stream: WriteStream): Display {
     fps: 10,
     linewrap: true,
     clearOnComplete: true,
-    barsize: 24,
+    barsize: 16,
     barCompleteChar: "█",
     barIncompleteChar: "░",
     format: (options, params) => {
-      const { stage, step, steps, startedAtMs } = shown!;
+      const { stage, step, steps } = shown!;
       const bar = `${stage} ${cliProgress.Format.BarFormat(params.progress, options)} ${step}/${steps}`;
-      const time = formatSeconds((Date.now() - startedAtMs) / 1000);
-      return [bar, time, describeStep(shown!)].join("  ").slice(0, Math.max(1, stream.columns - 1));
+      const text = [bar, describeTime(shown!, Date.now()), describeMetrics(shown!)].join("  ");
+      return text.slice(0, Math.max(1, stream.columns - 1));
     },
   });
   const hide = () => {
