@@ -3,6 +3,7 @@ import { jit, tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Gemma2Config, readModelConfig } from "../../model/config.js";
 import {
+  type Block,
   type Cache,
   emptyCache,
   forward,
@@ -53,6 +54,24 @@ describe.each(models)("%s", (name) => {
       expect(largestDifference(hidden_BTD, golden.hidden!, golden.attention_mask)).toBeLessThan(2e-4);
       expect(largestDifference(logits_BTV, golden.logits!, golden.attention_mask)).toBeLessThan(2e-4);
       expect(logits_BTV.abs().max().dataSync()[0]).toBeLessThan(30); // also where the row is padding: finite
+    });
+
+    test("a row of nothing but padding is finite", () => {
+      const ids = tf.zeros<tf.Rank.R2>([1, 12], "int32");
+      const hidden = jit((w: Weights) => wholeRows(w, ids, tf.zeros([1, 12])))(weights);
+      expect(hidden.isFinite().all().dataSync()[0]).toBe(1);
+    });
+
+    test("leaves no tensor behind", () => {
+      const before = tf.memory().numTensors;
+      tf.tidy(() => {
+        const cache = emptyCache(config, 1, 4);
+        const ids_BT = tf.tensor2d([[7, 8]], [1, 2], "int32");
+        const positions_BT = tf.tensor2d([[0, 1]], [1, 2], "int32");
+        const block = { ids_BT, positions_BT, start: 0, attention_BS: tf.tensor2d([[1, 1, 0, 0]]) };
+        jit((w: Weights) => logits(w, config, forward(w, config, block, cache).hidden_BTD))(weights).dataSync();
+      });
+      expect(tf.memory().numTensors).toBe(before);
     });
 
     test("the loss and its gradient by every parameter are those of transformers", () => {
@@ -111,7 +130,7 @@ describe.each(models)("%s", (name) => {
       }
 
       test("forced tokens, one by one, have the logits of transformers", () => {
-        const forced = decode((k) => golden.forced!.slice([0, k], [-1, 1]));
+        const forced = decode((k) => golden.forced!.slice([0, k], [-1, 1]) as tf.Tensor2D);
         expect(largestDifference(forced.logits, golden.forced_logits!)).toBeLessThan(2e-4);
       });
 
@@ -124,7 +143,7 @@ describe.each(models)("%s", (name) => {
 
       test("the likeliest tokens without id 1 are those of transformers", () => {
         const without1 = tf.oneHot(tf.tensor1d([1], "int32"), config.vocabSize).mul(-1e9);
-        const likeliest = decode((_, logits_B1V) => logits_B1V.add(without1).argMax(-1));
+        const likeliest = decode((_, logits_B1V) => logits_B1V.add(without1).argMax<tf.Tensor2D>(-1));
         expect(likeliest.ids.arraySync()).toEqual(golden.greedy!.arraySync());
       });
     });
@@ -143,5 +162,18 @@ describe.each(models)("%s", (name) => {
       const nll = logp.mul(tf.oneHot(next, config.vocabSize).toFloat()).sum(-1).neg();
       return nll.mul(pairs).sum().div(pairs.sum());
     }
+  });
+});
+
+describe("positions", () => {
+  test("count attended tokens from 0; padding has 0", () => {
+    const attention = tf.tensor2d([
+      [1, 1, 1, 1],
+      [0, 0, 1, 1],
+    ]);
+    expect(positions(attention).arraySync()).toEqual([
+      [0, 1, 2, 3],
+      [0, 0, 0, 1],
+    ]);
   });
 });

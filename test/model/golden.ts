@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { openCheckpoint } from "safetensors-ts";
 import { tf } from "tfjs-jit";
 
-/** A folder of test/fixtures. */
+/** The path of something in test/fixtures. */
 export const fixture = (path: string): string => fileURLToPath(new URL(`../fixtures/${path}`, import.meta.url));
 
 /** All tensors of the file: float32 ones as they are, integers as int32. */

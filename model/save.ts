@@ -1,0 +1,94 @@
+/** Writes a Hugging Face model folder that transformers and vLLM load: weights, config, and the side files of its source. */
+import { constants, copyFile, mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { fromFloat32, type StreamedTensor, writeCheckpoint } from "safetensors-ts";
+import { ModelError } from "./errors.js";
+import { configText, type Dtype, type JsonObject } from "./json.js";
+
+/** Files that belong to a model beside its config and weights. */
+export const SIDE_FILES = [
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer.model",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+] as const;
+
+const STORED_AS = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
+
+export interface SaveOptions {
+  /** config.json as an object; its dtype is set to `dtype`. */
+  readonly config: JsonObject;
+  /** Folder whose tokenizer, chat template and generation config are copied. */
+  readonly from: string;
+  /** What the weights are rounded to (to nearest even). */
+  readonly dtype: Dtype;
+}
+
+/** Writes `dir`, whole or not at all. Weights above 5 GB go to shards; they are converted one tensor at a time. */
+export async function saveModel(
+  dir: string,
+  weights: Readonly<Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>>,
+  { config, from, dtype }: SaveOptions,
+): Promise<void> {
+  const tensors = Object.entries(weights).map(([name, { shape, values }]): StreamedTensor => {
+    const stored = STORED_AS[dtype];
+    return { name, dtype: stored, shape, chunks: () => [fromFloat32(values, stored)] };
+  });
+  await replaceFolder(dir, async (partial) => {
+    await copySideFiles(from, partial);
+    await writeFile(join(partial, "config.json"), configText(config, dtype));
+    await writeCheckpoint(partial, tensors);
+  });
+}
+
+/** Copies those of SIDE_FILES that `from` has. */
+export async function copySideFiles(from: string, to: string): Promise<void> {
+  const present = new Set(await readdir(from));
+  for (const name of SIDE_FILES) {
+    if (present.has(name)) await copyFile(join(from, name), join(to, name), constants.COPYFILE_FICLONE);
+  }
+}
+
+/**
+ * Lets `write` fill a sibling folder, `.NAME.partial`, that then becomes `dir`. If `write` fails, or the process is
+ * killed within it, `dir` is untouched. Replaced are model folders and empty folders; anything else is a ModelError.
+ */
+export async function replaceFolder(dir: string, write: (partial: string) => Promise<void>): Promise<void> {
+  const isReplaced = await mayReplace(dir);
+  const sibling = (ending: string) => join(dirname(resolve(dir)), `.${basename(resolve(dir))}.${ending}`);
+  const [partial, old] = [sibling("partial"), sibling("old")];
+  await rm(partial, { recursive: true, force: true });
+  await mkdir(partial, { recursive: true });
+  try {
+    await write(partial);
+  } catch (error) {
+    await rm(partial, { recursive: true, force: true });
+    throw error;
+  }
+  if (isReplaced) {
+    await rm(old, { recursive: true, force: true });
+    await rename(dir, old);
+  }
+  await rename(partial, dir);
+  await rm(old, { recursive: true, force: true });
+}
+
+/** Whether there is a folder `dir` that a model may take the place of. */
+async function mayReplace(dir: string): Promise<boolean> {
+  let names: string[];
+  try {
+    names = await readdir(dir);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return false;
+    if (code === "ENOTDIR") throw new ModelError(dir, "is a file, expected a folder or a new name", { cause: error });
+    throw error;
+  }
+  if (names.length > 0 && !names.includes("config.json")) {
+    throw new ModelError(dir, "holds other files than a model; give a new or an empty folder");
+  }
+  return true;
+}

@@ -1,0 +1,163 @@
+/** config.json in both styles, and everything that makes it an error. */
+import { cp, mkdtemp, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { parseModelConfig, readModelConfig } from "../../model/config.js";
+import { newFolder } from "./folder.js";
+import { fixture } from "./golden.js";
+
+const tiny = {
+  modelType: "gemma2",
+  vocabSize: 384,
+  hiddenSize: 64,
+  intermediateSize: 160,
+  numHiddenLayers: 4,
+  numAttentionHeads: 4,
+  numKeyValueHeads: 2,
+  headDim: 24,
+  maxPositionEmbeddings: 128,
+  rmsNormEps: 1e-6,
+  ropeTheta: 10000,
+  queryPreAttnScalar: 20,
+  slidingWindow: 8,
+  layerTypes: ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+  attnLogitSoftcapping: 50,
+  finalLogitSoftcapping: 30,
+  bosTokenId: 2,
+  eosTokenIds: [1],
+  padTokenId: 0,
+  dtype: "float32",
+};
+
+describe("readModelConfig", () => {
+  test("reads the hub's style: rope_theta, torch_dtype, even layers slide", async () => {
+    expect(await readModelConfig(fixture("models/gemma2-tiny"))).toEqual(tiny);
+  });
+
+  test("reads the style of transformers 5 to the same: rope_parameters, dtype, layer_types", async () => {
+    const dir = await mkdtemp(join(tmpdir(), "heddle-model-"));
+    await cp(fixture("models/gemma2-tiny/config.v5.json"), join(dir, "config.json"));
+    expect(await readModelConfig(dir)).toEqual(tiny);
+  });
+
+  test("says what is missing or is no JSON object", async () => {
+    const dir = await newFolder();
+    const path = join(dir, "config.json");
+    await expect(readModelConfig(dir)).rejects.toThrow(
+      `${path}: no such file, expected the config.json of a Hugging Face model folder`,
+    );
+    await writeFile(path, "{,}");
+    await expect(readModelConfig(dir)).rejects.toThrow(`${path}: not valid JSON (`);
+    await writeFile(path, "[1]");
+    await expect(readModelConfig(dir)).rejects.toThrow(`${path}: holds [1], expected a JSON object`);
+  });
+});
+
+describe("parseModelConfig", () => {
+  const parse = (config: Record<string, unknown>) =>
+    parseModelConfig("config.json", { model_type: "gemma2", ...config });
+
+  test("takes the defaults of transformers' Gemma2Config, which are those of Gemma 2 2B", () => {
+    expect(parse({})).toMatchObject({
+      vocabSize: 256000,
+      hiddenSize: 2304,
+      numHiddenLayers: 26,
+      headDim: 256,
+      queryPreAttnScalar: 256,
+      slidingWindow: 4096,
+      attnLogitSoftcapping: 50,
+      finalLogitSoftcapping: 30,
+    });
+  });
+
+  test("reads a list of stop tokens, no cap, and layer types in any order", () => {
+    const layer_types = ["full_attention", "full_attention", "sliding_attention"];
+    expect(
+      parse({ eos_token_id: [1, 107], attn_logit_softcapping: null, num_hidden_layers: 3, layer_types }),
+    ).toMatchObject({ eosTokenIds: [1, 107], attnLogitSoftcapping: null, layerTypes: layer_types });
+    expect(parse({ eos_token_id: null }).eosTokenIds).toEqual([]);
+  });
+
+  const rope = 'a positive rope_theta and rope_type "default" (scaled rotary positions are not supported)';
+  test.each<[string, Record<string, unknown>, string]>([
+    ["another model", { model_type: "llama" }, '"model_type" is "llama", expected one of gemma2'],
+    ["no model type", { model_type: undefined }, '"model_type" is undefined, expected one of gemma2'],
+    ["text for a size", { hidden_size: "64" }, '"hidden_size" is "64", expected a positive integer'],
+    ["a fractional size", { head_dim: 24.5 }, '"head_dim" is 24.5, expected a positive integer'],
+    ["an odd head size", { head_dim: 25 }, '"head_dim" is 25, expected an even number'],
+    ["a zero epsilon", { rms_norm_eps: 0 }, '"rms_norm_eps" is 0, expected a positive number'],
+    [
+      "a zero cap",
+      { final_logit_softcapping: 0 },
+      '"final_logit_softcapping" is 0, expected a positive number or null',
+    ],
+    ["a negative id", { pad_token_id: -1 }, '"pad_token_id" is -1, expected a token id or null'],
+    [
+      "a bad stop token",
+      { eos_token_id: [1, "x"] },
+      '"eos_token_id" is [1,"x"], expected a token id or a list of token ids',
+    ],
+    [
+      "heads that do not group",
+      { num_attention_heads: 4, num_key_value_heads: 3 },
+      '"num_key_value_heads" is 3, expected a divisor of num_attention_heads, 4',
+    ],
+    [
+      "layer types of another length",
+      { num_hidden_layers: 2, layer_types: ["full_attention"] },
+      '"layer_types" is ["full_attention"], expected a list of 2 (num_hidden_layers) of sliding_attention, full_attention',
+    ],
+    [
+      "an unknown layer type",
+      { num_hidden_layers: 1, layer_types: ["mamba"] },
+      '"layer_types" is ["mamba"], expected a list of 1 (num_hidden_layers) of sliding_attention, full_attention',
+    ],
+    [
+      "scaled rotary positions",
+      { rope_scaling: { type: "linear", factor: 2 } },
+      `"rope_scaling" is {"type":"linear","factor":2}, expected ${rope}`,
+    ],
+    [
+      "scaled rope_parameters",
+      { rope_parameters: { rope_type: "yarn", rope_theta: 1e4 } },
+      `"rope_parameters" is {"rope_type":"yarn","rope_theta":10000}, expected ${rope}`,
+    ],
+    ["a bad rotary base", { rope_theta: "1e4" }, `"rope_theta" is "1e4", expected ${rope}`],
+    [
+      "another activation",
+      { hidden_activation: "gelu" },
+      '"hidden_activation" is "gelu", expected "gelu_pytorch_tanh" (nothing else is supported)',
+    ],
+    ["biases", { attention_bias: true }, '"attention_bias" is true, expected false (nothing else is supported)'],
+    [
+      "dropout",
+      { attention_dropout: 0.1 },
+      '"attention_dropout" is 0.1, expected 0 or null (nothing else is supported)',
+    ],
+    [
+      "an untied head",
+      { tie_word_embeddings: false },
+      '"tie_word_embeddings" is false, expected true (nothing else is supported)',
+    ],
+    [
+      "attention to both sides",
+      { use_bidirectional_attention: true },
+      '"use_bidirectional_attention" is true, expected false or null (nothing else is supported)',
+    ],
+    [
+      "quantised weights",
+      { quantization_config: { bits: 4 } },
+      '"quantization_config" is {"bits":4}, expected null (nothing else is supported)',
+    ],
+    [
+      "another dtype",
+      { torch_dtype: "float64" },
+      '"torch_dtype" is "float64", expected one of float32, bfloat16, float16',
+    ],
+  ])("refuses %s", (_, changes, message) => {
+    expect(() => parse(changes)).toThrow(
+      expect.objectContaining({ name: "ModelError", message: `config.json: ${message}` }),
+    );
+  });
+});

@@ -1,0 +1,115 @@
+/** Written model folders: the same model comes back, side files and all, and a folder is replaced whole or not at all. */
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { openCheckpoint } from "safetensors-ts";
+import { describe, expect, test } from "vitest";
+import { readRawConfig } from "../../model/config.js";
+import { ModelError } from "../../model/errors.js";
+import { configText } from "../../model/json.js";
+import { replaceFolder, saveModel } from "../../model/save.js";
+import { newFolder } from "./folder.js";
+import { fixture } from "./golden.js";
+
+const from = fixture("arithmetic/teacher");
+
+async function weightsOf(dir: string): Promise<Record<string, { shape: readonly number[]; values: Float32Array }>> {
+  const checkpoint = await openCheckpoint(dir);
+  const entries = checkpoint.tensors.map(async ({ name, shape }) => {
+    return [name, { shape, values: await checkpoint.readFloat32(name) }] as const;
+  });
+  const weights = Object.fromEntries(await Promise.all(entries));
+  await checkpoint.close();
+  return weights;
+}
+
+describe("saveModel", () => {
+  test("writes back a bf16 model byte for byte, with its side files", async () => {
+    const dir = join(await newFolder(), "final");
+    await saveModel(dir, await weightsOf(from), { config: await readRawConfig(from), from, dtype: "bfloat16" });
+    expect((await readdir(dir)).sort()).toEqual((await readdir(from)).sort());
+    expect(await readRawConfig(dir)).toEqual(await readRawConfig(from));
+    for (const file of (await readdir(from)).filter((name) => name !== "config.json")) {
+      expect((await readFile(join(dir, file))).equals(await readFile(join(from, file))), file).toBe(true);
+    }
+  });
+
+  test("rounds to the dtype asked for, and says so in config.json", async () => {
+    const dir = join(await newFolder(), "final");
+    // bf16 numbers above 1 are 2^-7 apart. Both values lie half-way between two of them, and go to the even one.
+    const weights = { w: { shape: [2], values: Float32Array.of(1 + 2 ** -8, 1 + 3 * 2 ** -8) } };
+    await saveModel(dir, weights, {
+      config: { model_type: "gemma2", torch_dtype: "float32" },
+      from,
+      dtype: "bfloat16",
+    });
+    expect([...(await weightsOf(dir)).w!.values]).toEqual([1, 1 + 2 ** -6]);
+    expect((await readRawConfig(dir)).torch_dtype).toBe("bfloat16");
+    const checkpoint = await openCheckpoint(dir);
+    expect(checkpoint.metadata).toEqual({ format: "pt" });
+    await checkpoint.close();
+  });
+});
+
+describe("configText", () => {
+  test("keeps the point of keys that transformers declares as floats", () => {
+    const config = { query_pre_attn_scalar: 224, rms_norm_eps: 1e-6, final_logit_softcapping: 30, dtype: "float32" };
+    expect(configText({ ...config, rope_parameters: { rope_theta: 10000 } }, "float16")).toBe(
+      `{
+  "query_pre_attn_scalar": 224,
+  "rms_norm_eps": 0.000001,
+  "final_logit_softcapping": 30.0,
+  "dtype": "float16",
+  "rope_parameters": {
+    "rope_theta": 10000.0
+  }
+}
+`,
+    );
+  });
+
+  test("names the dtype where the config did not", () => {
+    expect(JSON.parse(configText({}, "float32"))).toEqual({ torch_dtype: "float32" });
+  });
+});
+
+describe("replaceFolder", () => {
+  const write = (text: string) => (partial: string) => writeFile(join(partial, "config.json"), text);
+
+  test("puts the new folder in the place of the old one", async () => {
+    const parent = await newFolder();
+    const dir = join(parent, "model");
+    await replaceFolder(dir, write("old"));
+    await writeFile(join(dir, "more"), "");
+    await replaceFolder(dir, write("new"));
+    expect(await readdir(dir)).toEqual(["config.json"]);
+    expect(await readFile(join(dir, "config.json"), "utf8")).toBe("new");
+    expect(await readdir(parent)).toEqual(["model"]);
+  });
+
+  test("leaves the old folder when writing fails, and clears what a killed process left", async () => {
+    const parent = await newFolder();
+    const dir = join(parent, "model");
+    await replaceFolder(dir, write("old"));
+    await mkdir(join(parent, ".model.partial"));
+    await writeFile(join(parent, ".model.partial", "half"), "");
+    const failing = replaceFolder(dir, async (partial) => {
+      expect(await readdir(partial)).toEqual([]);
+      throw new Error("disk full");
+    });
+    await expect(failing).rejects.toThrow("disk full");
+    expect(await readFile(join(dir, "config.json"), "utf8")).toBe("old");
+    expect(await readdir(parent)).toEqual(["model"]);
+  });
+
+  test("does not replace a folder of other files, nor a file", async () => {
+    const dir = await newFolder();
+    await writeFile(join(dir, "thesis.tex"), "");
+    await expect(replaceFolder(dir, write(""))).rejects.toThrow(
+      new ModelError(dir, "holds other files than a model; give a new or an empty folder"),
+    );
+    const file = join(dir, "thesis.tex");
+    await expect(replaceFolder(file, write(""))).rejects.toThrow(
+      new ModelError(file, "is a file, expected a folder or a new name"),
+    );
+  });
+});
