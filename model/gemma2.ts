@@ -10,6 +10,9 @@ import type { Gemma2Config } from "./config.js";
 /** Tensors by their names in the checkpoint, such as "model.layers.0.self_attn.q_proj.weight". Matrices are [out, in]. */
 export type Weights = Readonly<Record<string, tf.Tensor>>;
 
+/** Name of the embedding matrix [V, D], which is the head as well. */
+export const EMBEDDING = "model.embed_tokens.weight";
+
 /** Keys and values of the slots that are filled so far; one entry per layer. */
 export type Cache = readonly LayerCache[];
 export interface LayerCache {
@@ -90,8 +93,6 @@ export function emptyCache(config: Gemma2Config, B: number, S: number): Cache {
 export function positions(attention_BT: tf.Tensor2D): tf.Tensor2D {
   return tf.cumsum(attention_BT.toFloat(), 1).sub(1).relu().cast<tf.Tensor2D>("int32");
 }
-
-const EMBEDDING = "model.embed_tokens.weight";
 
 /** The shape of every tensor of a checkpoint, by name. */
 export function parameterShapes(config: Gemma2Config): Record<string, number[]> {

@@ -3,11 +3,10 @@ import { openCheckpoint, type TensorInfo } from "safetensors-ts";
 import { tf } from "tfjs-jit";
 import type { Gemma2Config } from "./config.js";
 import { ModelError } from "./errors.js";
-import { parameterShapes } from "./gemma2.js";
+import { EMBEDDING, parameterShapes } from "./gemma2.js";
 
 type Checkpoint = Awaited<ReturnType<typeof openCheckpoint>>;
 
-const EMBEDDING = "model.embed_tokens.weight";
 /** Some tools write the tied head as well. */
 const HEAD = "lm_head.weight";
 
