@@ -44,7 +44,7 @@ export function forward(
 ): { hidden_BTD: tf.Tensor3D; cache: Cache | null } {
   const [B, T] = block.ids_BT.shape;
   const rotate = rotary(block.positions_BT, config);
-  const mask_BTS = masks(block, config);
+  const maskOf = masks(block, config);
   const written: LayerCache[] = [];
 
   let x: tf.Tensor2D = gatherRows(weights[EMBEDDING] as tf.Tensor2D, block.ids_BT)
@@ -65,7 +65,7 @@ export function forward(
       v_BKSH: project(h, "v_proj", config.numKeyValueHeads),
     });
     written.push(kv);
-    const attended = linear(attention(q_BNTH, kv, mask_BTS[type], config), weight("self_attn.o_proj"));
+    const attended = linear(attention(q_BNTH, kv, maskOf[type], config), weight("self_attn.o_proj"));
     x = x.add(norm("post_attention_layernorm", attended));
 
     const g = norm("pre_feedforward_layernorm", x);
