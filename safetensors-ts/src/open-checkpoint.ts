@@ -24,6 +24,8 @@ export interface Checkpoint {
   readonly metadata: Readonly<Record<string, string>>;
   /** File by file, in the order of each file. */
   readonly tensors: readonly CheckpointTensor[];
+  /** The tensor of that name. */
+  info(name: string): CheckpointTensor;
   /** The tensor's bytes. */
   read(name: string): Promise<Uint8Array>;
   /** Bytes [begin, end) of the tensor, counted from its own start. */
@@ -60,21 +62,30 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
     }
     if (weightMap) checkIndex(path, weightMap, owners);
 
-    const owner = (name: string): SafetensorsFile => {
-      const file = owners.get(name);
-      if (!file) throw new SafetensorsError(path, `has no tensor "${name}"`, name);
-      return file;
-    };
     const tensors = opened.flatMap((file) => file.tensors.map((tensor) => ({ ...tensor, file: basename(file.path) })));
-    const dtypes = new Map(tensors.map(({ name, dtype }) => [name, dtype]));
+    const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+    const info = (name: string): CheckpointTensor => {
+      const tensor = byName.get(name);
+      if (!tensor) throw new SafetensorsError(path, `has no tensor "${name}"`, name);
+      return tensor;
+    };
+    const readRange = async (name: string, begin: number, end: number) => {
+      info(name);
+      return owners.get(name)!.readRange(name, begin, end);
+    };
+    const read = async (name: string) => {
+      const { begin, end } = info(name);
+      return readRange(name, 0, end - begin);
+    };
     return {
       path,
       files,
       metadata: Object.fromEntries(opened.flatMap((file) => Object.entries(file.metadata))),
       tensors,
-      read: async (name) => owner(name).read(name),
-      readRange: async (name, begin, end) => owner(name).readRange(name, begin, end),
-      readFloat32: async (name) => toFloat32(await owner(name).read(name), dtypes.get(name)!),
+      info,
+      read,
+      readRange,
+      readFloat32: async (name) => toFloat32(await read(name), info(name).dtype),
       close,
     };
   } catch (error) {

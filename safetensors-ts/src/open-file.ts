@@ -9,6 +9,8 @@ export interface SafetensorsFile {
   readonly metadata: Readonly<Record<string, string>>;
   /** In the order of the file. */
   readonly tensors: readonly TensorInfo[];
+  /** The tensor of that name. */
+  info(name: string): TensorInfo;
   /** The tensor's bytes. */
   read(name: string): Promise<Uint8Array>;
   /** Bytes [begin, end) of the tensor, counted from its own start. */
@@ -30,13 +32,13 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
     const { metadata, tensors, dataStart } = parseHeader(json, stat.size, path);
 
     const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-    const find = (name: string): TensorInfo => {
+    const info = (name: string): TensorInfo => {
       const tensor = byName.get(name);
       if (!tensor) throw new SafetensorsError(path, `has no tensor "${name}"`, name);
       return tensor;
     };
     const readRange = async (name: string, begin: number, end: number) => {
-      const tensor = find(name);
+      const tensor = info(name);
       const bytes = tensor.end - tensor.begin;
       if (!(begin >= 0 && begin <= end && end <= bytes)) {
         throw new RangeError(`${path}: bytes [${begin},${end}) of tensor "${name}", expected a part of [0,${bytes})`);
@@ -44,10 +46,10 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
       return readAt(handle, path, dataStart + tensor.begin + begin, end - begin);
     };
     const read = async (name: string) => {
-      const { begin, end } = find(name);
+      const { begin, end } = info(name);
       return readRange(name, 0, end - begin);
     };
-    return { path, metadata, tensors, read, readRange, close: () => handle.close() };
+    return { path, metadata, tensors, info, read, readRange, close: () => handle.close() };
   } catch (error) {
     await handle.close();
     throw error;
