@@ -3,8 +3,8 @@
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { checkPlatform } from "../../tfjs-jit/src/setup.js";
 import { SetupError } from "../../tfjs-jit/src/setup-error.js";
+import { checkPlatform } from "../../tfjs-jit/src/setup-platform.js";
 import { runSetup } from "../../tfjs-jit/src/setup-steps.js";
 import { type FakeMachine, fakeMachine } from "./fake-machine.js";
 
@@ -112,9 +112,18 @@ describe("the disk", () => {
     writeFileSync(join(machine.folder, "file"), "");
     const cache = join(machine.folder, "file", "cache");
     expect(await failure(machine, { cache })).toBe(
-      `cannot write ${cache}: ENOTDIR: not a directory, mkdir '${cache}'. Set HEDDLE_CACHE to a folder that can be written. Then run npm run setup again.`,
+      `cannot write ${cache}: ENOTDIR: not a directory, mkdir '${cache}'. Set HEDDLE_CACHE to a folder that can be written, then run npm run setup again.`,
     );
   });
+});
+
+test("node_modules refuses to be written", async () => {
+  const machine = fakeMachine();
+  const file = join(machine.folder, "node_modules");
+  writeFileSync(file, "");
+  expect(await failure(machine)).toBe(
+    `cannot write ${file}/lib/napi-v8: ENOTDIR: not a directory, mkdir '${file}/lib/napi-v8'. Make it writable, then run npm run setup again.`,
+  );
 });
 
 describe("the download", () => {

@@ -27,6 +27,8 @@ export const bindingFile = "tfjs_binding.node";
 
 const flags = ["-O2", "-shared", "-fPIC", "-std=c++17", "-DNAPI_VERSION=8", "-DBUILDING_NODE_EXTENSION"];
 
+const libraries = ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"];
+
 /** CXX where it is set, else c++, g++ or clang++, whichever is on PATH. */
 export async function findCompiler(env: NodeJS.ProcessEnv): Promise<Compiler | undefined> {
   const commands = env.CXX?.trim() ? [env.CXX.trim()] : ["c++", "g++", "clang++"];
@@ -77,7 +79,7 @@ function hashSources(sources: BindingSources, tensorflow: string): string {
       .sort()
       .map((file) => join(folder, file)),
   );
-  return hash([tensorflow, ...flags, ...[sources.binding, ...files].map((file) => readFileSync(file))]);
+  return hash([tensorflow, ...flags, ...libraries, ...[sources.binding, ...files].map((file) => readFileSync(file))]);
 }
 
 function compiledBefore(cache: string, prefix: string, env: NodeJS.ProcessEnv): string {
@@ -115,7 +117,7 @@ async function compile(
     join(library, "include"),
   ];
   args.push(sources.binding, join(sources.upstream, "tfjs_backend.cc"), "-o", output);
-  args.push("-L", library, "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2");
+  args.push("-L", library, ...libraries);
   // -Xlinker, because -Wl would split a path at its commas.
   args.push("-Xlinker", "-rpath", "-Xlinker", library);
   const ran = await run(compiler.command, args, options);

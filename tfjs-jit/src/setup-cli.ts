@@ -9,7 +9,8 @@ const usage = "usage: npm run setup [-- --cpu | --gpu]   (default: gpu where an 
 /** Exit codes as everywhere in heddle: 2 for what the user can put right, 75 for interrupted. */
 async function main(): Promise<number> {
   const interrupt = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => interrupt.abort());
+  // Not once: a Ctrl-C may come twice, from the terminal and from npm.
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => interrupt.abort());
   try {
     const device = readDevice(process.argv.slice(2));
     if (device === "help") {

@@ -6,20 +6,26 @@ import { dirname, join } from "node:path";
 import { findCompiler } from "./setup-binding.js";
 import { cacheFolder, readFolder } from "./setup-cache.js";
 import { findNvidia, type Nvidia } from "./setup-device.js";
+import type { SetupError } from "./setup-error.js";
 import { bindingLink, type LinkedBinding, readLink } from "./setup-link.js";
+import { checkPlatform } from "./setup-platform.js";
 import { findPython } from "./setup-python.js";
-import { type Device, tensorflowVersion } from "./setup-wheels.js";
+import { tensorflowFolderName } from "./setup-tensorflow.js";
+import { buildFor, type Device, tensorflowVersion } from "./setup-wheels.js";
 
 export type SetupFacts = {
   /** The TensorFlow that this version of tfjs-jit wants. */
   wanted: string;
-  cache: { folder: string; freeBytes: number };
+  /** `neededBytes` is what set-up would download and unpack. */
+  cache: { folder: string; freeBytes: number; neededBytes: number };
+  /** Why TensorFlow cannot be set up on this platform. */
+  unsupported: string | null;
   /** TensorFlow folders in the cache; `whole` is false for a damaged one, which set-up replaces. */
   tensorflow: { folder: string; whole: boolean }[];
   link: {
     path: string;
-    /** "file" is a binding that set-up did not make. */
-    state: "ready" | "file" | "dangling" | "missing";
+    /** "foreign" is a binding that set-up did not make; behind a "damaged" one the TensorFlow folder is not whole. */
+    state: "ready" | "foreign" | "damaged" | "dangling" | "missing";
     binding: LinkedBinding | null;
   };
   python: { command: string; version: string; pip: string } | null;
@@ -38,17 +44,34 @@ export async function setupFacts(
     findCompiler(env),
     findNvidia(env),
   ]);
+  const device = nvidia?.usable ? "gpu" : "cpu";
   const folder = cacheFolder(env);
   return {
     wanted: tensorflowVersion,
-    cache: { folder, freeBytes: await freeBytes(folder) },
+    cache: { folder, freeBytes: await freeBytes(folder), neededBytes: neededBytes(folder, device) },
+    unsupported: unsupported(),
     tensorflow: tensorflowFolders(folder),
     link: { path: link, state: linkState(link), binding: readLink(link) ?? null },
     python,
     compiler: compiler ? { command: [compiler.command, ...compiler.args].join(" "), version: compiler.version } : null,
     nvidia: nvidia ?? null,
-    device: nvidia?.usable ? "gpu" : "cpu",
+    device,
   };
+}
+
+function unsupported(): string | null {
+  try {
+    checkPlatform(process.platform, process.arch);
+    return null;
+  } catch (error) {
+    return (error as SetupError).message;
+  }
+}
+
+function neededBytes(cache: string, device: Device): number {
+  const build = buildFor(device);
+  if (readFolder(join(cache, tensorflowFolderName(build)))) return 0;
+  return build.wheels.reduce((sum, { bytes, unpackedBytes }) => sum + bytes + unpackedBytes, 0);
 }
 
 /** Free on the disk of a folder that need not exist yet. */
@@ -68,5 +91,7 @@ function tensorflowFolders(cache: string): SetupFacts["tensorflow"] {
 function linkState(link: string): SetupFacts["link"]["state"] {
   if (!lstatSync(link, { throwIfNoEntry: false })) return "missing";
   if (!existsSync(link)) return "dangling";
-  return readLink(link) ? "ready" : "file";
+  const binding = readLink(link);
+  if (!binding) return "foreign";
+  return readFolder(binding.tensorflow) ? "ready" : "damaged";
 }

@@ -1,7 +1,8 @@
 // The link in node_modules through which tfjs-node-gpu finds the compiled binding. `npm ci` removes it.
 
+import { randomUUID } from "node:crypto";
 import { existsSync, lstatSync, readFileSync, realpathSync } from "node:fs";
-import { mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, rename, symlink, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { bindingFile } from "./setup-binding.js";
@@ -28,8 +29,7 @@ export async function ensureLink(link: string, bindingFolder: string): Promise<b
   const target = join(bindingFolder, bindingFile);
   if (existsSync(link) && realpathSync(link) === realpathSync(target)) return false;
   await mkdir(dirname(link), { recursive: true });
-  const temporary = `${link}.${process.pid}.tmp`;
-  await rm(temporary, { force: true });
+  const temporary = `${link}.${randomUUID()}.tmp`;
   await symlink(target, temporary);
   await rename(temporary, link);
   return true;

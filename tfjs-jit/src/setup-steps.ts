@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { type BindingSources, bindingFile, ensureBinding, findCompiler, noCompiler } from "./setup-binding.js";
-import { readFolder } from "./setup-cache.js";
+import { noRoom, readFolder } from "./setup-cache.js";
 import { SetupError } from "./setup-error.js";
 import { ensureLink } from "./setup-link.js";
 import { clearLeftovers } from "./setup-lock.js";
@@ -59,11 +59,9 @@ export async function runSetup(plan: SetupPlan): Promise<SetupResult> {
 
 /** What the file system refuses is the user's to change. */
 function explainDisk(error: unknown, cache: string): unknown {
-  const { code, path, message } = error as NodeJS.ErrnoException;
-  const refusals = ["EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR"];
-  if (!code || !refusals.includes(code)) return error;
-  const hint = path?.startsWith(cache) === false ? "" : " Set HEDDLE_CACHE to a folder that can be written.";
-  return new SetupError(`cannot write ${path ?? cache}: ${message}.${hint} Then run npm run setup again.`, {
-    cause: error,
-  });
+  const { code, path = cache, dest = path, message } = error as NodeJS.ErrnoException & { dest?: string };
+  if (code === "ENOSPC" || code === "EDQUOT") return noRoom(cache, message);
+  if (!code || !["EACCES", "EPERM", "EROFS", "ENOTDIR"].includes(code)) return error;
+  const mend = dest.startsWith(cache) ? "Set HEDDLE_CACHE to a folder that can be written" : "Make it writable";
+  return new SetupError(`cannot write ${dest}: ${message}. ${mend}, then run npm run setup again.`, { cause: error });
 }

@@ -10,15 +10,15 @@ import { fileURLToPath } from "node:url";
 import type { BindingSources } from "./setup-binding.js";
 import { cacheFolder } from "./setup-cache.js";
 import { findNvidia } from "./setup-device.js";
-import { SetupError } from "./setup-error.js";
 import { bindingLink, readChoice, tfjsFolder, writeChoice } from "./setup-link.js";
+import { checkPlatform } from "./setup-platform.js";
 import { runSetup, type SetupResult } from "./setup-steps.js";
 import { buildFor, type Device } from "./setup-wheels.js";
 
+export { SetupError } from "./setup-error.js";
 export { type SetupFacts, setupFacts } from "./setup-facts.js";
 export { bindingLink, checkBinding, type LinkedBinding, readLink } from "./setup-link.js";
 export type { Device, SetupResult };
-export { SetupError };
 
 export type SetupOptions = {
   /** Default: the one asked for last in this node_modules, else "gpu" where an NVIDIA driver answers, else "cpu". */
@@ -72,19 +72,4 @@ function bindingSources(): BindingSources {
     upstream: join(tfjsFolder(), "binding"),
     headers: join(headers, "include"),
   };
-}
-
-/** Throws where no wheel that this version pins can run. `glibc` is undefined where the C library is another one. */
-export function checkPlatform(platform: string, arch: string, glibc: () => string | undefined = glibcVersion): void {
-  const only = "TensorFlow can be set up on linux x64 with glibc 2.27 or newer only";
-  if (platform !== "linux" || arch !== "x64") throw new SetupError(`${only}; this is ${platform} ${arch}`);
-  const version = glibc();
-  if (!version) throw new SetupError(`${only}; this linux has another C library (musl?)`);
-  const [major, minor] = version.split(".").map(Number) as [number, number];
-  if (major < 2 || (major === 2 && minor < 27)) throw new SetupError(`${only}; this is glibc ${version}`);
-}
-
-function glibcVersion(): string | undefined {
-  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
-  return header.glibcVersionRuntime;
 }
