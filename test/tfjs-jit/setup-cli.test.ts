@@ -21,7 +21,11 @@ async function run(args: string[], machine: FakeMachine = fakeMachine(), signal?
   child.stderr.on("data", (text) => {
     stderr += text;
   });
-  const timer = signal && setInterval(() => machine.calls().includes("download") && child.kill(signal), 20);
+  const timer = setInterval(() => {
+    if (!signal || !machine.calls().includes("download")) return;
+    clearInterval(timer);
+    child.kill(signal);
+  }, 20);
   const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
   clearInterval(timer);
   return { code, stdout, stderr };

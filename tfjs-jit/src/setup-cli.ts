@@ -44,4 +44,5 @@ function readDevice(args: string[]): Device | "help" | undefined {
   return values.cpu ? "cpu" : values.gpu ? "gpu" : undefined;
 }
 
-process.exitCode = await main();
+// Not exitCode: what an interrupted pip or compiler started may hold its output open for a while.
+process.exit(await main());
