@@ -1,7 +1,7 @@
 // The first pass of a merge: what each group of tensors looks like, and with which weights its task vectors are summed.
 import type { CheckpointTensor } from "safetensors-ts";
 import { type Granularity, groupTensors } from "./groups.js";
-import { type Inputs, readChunks } from "./inputs.js";
+import { type Chunk, checkFinite, type Inputs, readChunks } from "./inputs.js";
 import { slerpWeights } from "./slerp.js";
 import { addProducts, noProducts, type Products, weightedNorm } from "./task-vectors.js";
 
@@ -65,7 +65,11 @@ async function measureGroup(
 ): Promise<{ weights: readonly number[]; statistics: GroupStatistics }> {
   const products = noProducts(inputs.runs.length);
   for (const name of names) {
-    for await (const { init, runs } of readChunks(inputs, name)) addProducts(products, init, runs);
+    for await (const chunk of readChunks(inputs, name)) {
+      addProducts(products, chunk.init, chunk.runs);
+      // The squared length of a task vector is finite exactly where its run and the init are.
+      if (!products.every((row, m) => Number.isFinite(row[m]))) reportNonFinite(inputs, name, chunk);
+    }
   }
   const weights = weigh(products);
   const { angles } = slerpWeights(products);
@@ -78,4 +82,9 @@ async function measureGroup(
     mergedNorm: weightedNorm(products, weights),
   };
   return { weights, statistics };
+}
+
+function reportNonFinite({ init, runs }: Inputs, name: string, chunk: Chunk): void {
+  checkFinite(chunk.init, init.path, name, chunk.start);
+  for (const [m, run] of runs.entries()) checkFinite(chunk.runs[m]!, run.path, name, chunk.start);
 }

@@ -49,7 +49,8 @@ export async function checkOptions({ init, runs, out, dtype, overwrite }: MergeO
     }
   }
   const isTaken = (await readdir(out).catch(() => [])).length > 0;
-  if (isTaken && !overwrite) throw new ModelError(out, "is there already; give a new folder, or allow to overwrite it");
+  if (isTaken && !overwrite)
+    throw new ModelError(out, "is there already; give a new folder, or overwrite: true (--overwrite)");
 }
 
 /** The text of a model folder's config.json. */

@@ -32,8 +32,8 @@ export function addTaskVectors(
   weights: readonly number[],
 ): Float32Array {
   const initWeight = weights.reduce((rest, weight) => rest - weight, 1);
-  const sum = new Float64Array(init);
-  for (let i = 0; i < sum.length; i++) sum[i]! *= initWeight;
+  const sum = new Float64Array(init.length);
+  for (let i = 0; i < sum.length; i++) sum[i] = initWeight * init[i]!;
   for (const [m, run] of runs.entries()) {
     checkLength(init, run);
     const weight = weights[m]!;

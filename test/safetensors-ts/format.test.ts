@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { BITS, type Dtype, deserialize, type NamedTensor, SafetensorsError, serialize } from "safetensors-ts";
 import { describe, expect, test } from "vitest";
@@ -97,6 +98,16 @@ describe("deserialize", () => {
     expect(metadata).toEqual({});
   });
 
+  test.each([
+    ["the array of dtype, shape and offsets", '{"w":["F32",[2],[0,8]]}'],
+    ["dtype as an object", `{"w":{"dtype":{"F32":null},"shape":[2],"data_offsets":[0,8]}}`],
+    ["metadata null", `{"__metadata__":null,"w":${entry("[2]", "[0,8]")}}`],
+    ["an unknown field, 100 deep", `{"w":{"x":${"[".repeat(100)}${"]".repeat(100)},${entry("[2]", "[0,8]").slice(1)}}`],
+    ["a name that comes twice: the last counts", `{"w":${entry("[1]", "[0,4]")},"w":${entry("[2]", "[0,8]")}}`],
+  ])("reads, as the reference does, %s", (_, header) => {
+    expect(deserialize(file(header, 8)).tensors).toEqual([f32("w", 0, 0)]);
+  });
+
   test("keeps a metadata key called __proto__ to itself", () => {
     const { metadata } = deserialize(file('{"__metadata__":{"__proto__":"x"}}', 0));
     expect(Object.entries(metadata)).toEqual([["__proto__", "x"]]);
@@ -180,6 +191,15 @@ describe("serialize and deserialize", () => {
     });
   const tensors = fc.uniqueArray(tensor, { selector: ({ name }) => name, maxLength: 8 });
   const metadata = fc.dictionary(fc.string(), fc.string(), { noNullPrototype: true });
+
+  test.each(["gemma2-tiny/model.safetensors", "gemma2-tiny-bf16-sharded/model-00002-of-00004.safetensors"])(
+    "%s, written by the reference, comes back byte for byte",
+    (name) => {
+      const bytes = new Uint8Array(readFileSync(new URL(`../fixtures/models/${name}`, import.meta.url)));
+      const { tensors, metadata } = deserialize(bytes);
+      expect(Buffer.compare(serialize(tensors, metadata), bytes)).toBe(0);
+    },
+  );
 
   test("any tensors come back as they were", () => {
     fc.assert(
