@@ -9,12 +9,14 @@ export type SystemPolicy = "error" | "fold" | "drop";
 /** Where a row stands, as FILE:LINE. A symbol, so that a row written out again holds its own keys only. */
 export const place = Symbol("place");
 
-/** One row. It has either `prompt` or `messages`; keys that are not named here are kept as they are. */
+/** One row. It has `ids`, or either `prompt` or `messages`; keys that are not named here are kept as they are. */
 export type Row = {
   /** The one user message. */
   prompt?: string;
   /** A conversation. Where the assistant has the last word, that message is the row's completion. */
   messages?: Message[];
+  /** Token ids, used as they are whatever else the row holds. Only where readRows was told to accept them. */
+  ids?: number[];
   /** What a completion must equal, trimmed, to be right. */
   answer?: string;
   /** The text to learn in supervised fine-tuning. */
@@ -32,10 +34,11 @@ const maxListed = 10;
 const roles = ["system", "user", "assistant"];
 
 /**
- * Reads a JSONL file whole. Blank lines are skipped, but count as lines.
+ * Reads a JSONL file whole. Blank lines are skipped, but count as lines. Rows of token ids are for models that are used,
+ * not for training: only with `acceptIds` is `ids` more than an unknown key.
  * @throws DataError with the first 10 mistakes, or where the file is missing or holds no row
  */
-export async function readRows(path: string): Promise<Row[]> {
+export async function readRows(path: string, { acceptIds = false } = {}): Promise<Row[]> {
   const text = await readFile(path, "utf8").catch((error: Error) => {
     throw new DataError(`${path}: cannot be read: ${error.message}`);
   });
@@ -48,7 +51,8 @@ export async function readRows(path: string): Promise<Row[]> {
     if (line.trim() === "") continue;
     const where = `${path}:${index + 1}`;
     const row = parseObject(line);
-    const found = row === undefined ? [`expected a JSON object, got ${shorten(line.trim())}`] : rowMistakes(row);
+    const found =
+      row === undefined ? [`expected a JSON object, got ${shorten(line.trim())}`] : rowMistakes(row, acceptIds);
     mistakes.push(...found.map((mistake) => `${where}: ${mistake}`));
     rows.push({ ...row, [place]: where });
   }
@@ -70,7 +74,8 @@ function parseObject(line: string): Record<string, unknown> | undefined {
   }
 }
 
-function rowMistakes(row: Record<string, unknown>): string[] {
+function rowMistakes(row: Record<string, unknown>, acceptIds: boolean): string[] {
+  if (acceptIds && row.ids !== undefined) return idsMistakes(row.ids);
   const mistakes: string[] = [];
   for (const key of ["prompt", "answer", "completion"]) {
     const value = row[key];
@@ -80,13 +85,21 @@ function rowMistakes(row: Record<string, unknown>): string[] {
   }
   if (row.messages !== undefined) mistakes.push(...messagesMistakes(row.messages));
   if (row.prompt === undefined && row.messages === undefined) {
-    mistakes.push(`expected "prompt" or "messages", got ${Object.keys(row).join(", ") || "no keys"}`);
+    const expected = `${acceptIds ? '"ids", ' : ""}"prompt" or "messages"`;
+    mistakes.push(`expected ${expected}, got ${Object.keys(row).join(", ") || "no keys"}`);
   } else if (row.prompt !== undefined && row.messages !== undefined) {
     mistakes.push(`expected "prompt" or "messages", got both`);
   } else if (mistakes.length === 0 && row.completion !== undefined && lastWord(row as Row) !== undefined) {
     mistakes.push(`completion: expected none beside a last message of the assistant, got both`);
   }
   return mistakes;
+}
+
+function idsMistakes(ids: unknown): string[] {
+  if (!Array.isArray(ids)) return [`ids: expected a list of token ids, got ${describe(ids)}`];
+  if (ids.length === 0) return ["ids: expected at least one token id, got an empty list"];
+  const wrong = ids.findIndex((id) => !Number.isInteger(id) || id < 0);
+  return wrong < 0 ? [] : [`ids[${wrong}]: expected a token id, got ${describe(ids[wrong])}`];
 }
 
 /** The conversation must hold a prompt: it ends with a message of the user, or with the assistant's answer to one. */

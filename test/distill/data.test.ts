@@ -12,13 +12,21 @@ afterAll(() => rm(folder, { recursive: true }));
 
 /** Writes the lines and reads them as rows; FILE stands for the path in what is expected. */
 async function read(...lines: string[]) {
+  return readRows(await write(lines));
+}
+
+async function write(lines: string[]): Promise<string> {
   const path = join(folder, "rows.jsonl");
   await writeFile(path, lines.join("\n"));
-  return readRows(path);
+  return path;
 }
 
 async function complaint(...lines: string[]): Promise<string[]> {
-  const error = await read(...lines).catch((error: unknown) => error);
+  return mistakes(read(...lines));
+}
+
+async function mistakes(reading: Promise<unknown>): Promise<string[]> {
+  const error = await reading.catch((error: unknown) => error);
   expect(error).toBeInstanceOf(DataError);
   return (error as Error).message.replaceAll(join(folder, "rows.jsonl"), "FILE").split("\n");
 }
@@ -109,6 +117,40 @@ describe("readRows", () => {
   test("refuses an empty and a missing file", async () => {
     expect(await complaint("", "")).toEqual(["FILE: expected at least one row, got an empty file"]);
     await expect(readRows("missing.jsonl")).rejects.toThrow(/^missing.jsonl: cannot be read: ENOENT/);
+  });
+});
+
+describe("readRows with acceptIds", () => {
+  test("reads token ids, prompts and conversations", async () => {
+    const lines = [
+      '{"ids": [2, 5, 9], "answer": "x"}',
+      '{"prompt": "a"}',
+      '{"messages": [{"role":"user","content":"b"}]}',
+    ];
+    const rows = await readRows(await write(lines), { acceptIds: true });
+    expect(JSON.parse(JSON.stringify(rows))).toEqual(lines.map((line) => JSON.parse(line)));
+  });
+
+  test("prefers token ids, so that a row which was scored is scored again as it was", async () => {
+    const line = '{"prompt": "a", "ids": [2, 5], "logprobs": [null, -1.5]}';
+    expect(await readRows(await write([line]), { acceptIds: true })).toMatchObject([JSON.parse(line)]);
+  });
+
+  test("otherwise ids are a key like any other, which the row that was scored carries along", async () => {
+    expect(await read('{"prompt": "a", "ids": [2, 5]}')).toMatchObject([{ prompt: "a", ids: [2, 5] }]);
+    expect(await complaint('{"ids": [2]}')).toEqual(['FILE:1: expected "prompt" or "messages", got ids']);
+  });
+
+  test.each([
+    ["{}", 'FILE:1: expected "ids", "prompt" or "messages", got no keys'],
+    ['{"text": "a"}', 'FILE:1: expected "ids", "prompt" or "messages", got text'],
+    ['{"ids": "2 5"}', 'FILE:1: ids: expected a list of token ids, got "2 5"'],
+    ['{"ids": []}', "FILE:1: ids: expected at least one token id, got an empty list"],
+    ['{"ids": [2, -1]}', "FILE:1: ids[1]: expected a token id, got -1"],
+    ['{"ids": [2, 5.5]}', "FILE:1: ids[1]: expected a token id, got 5.5"],
+    ['{"ids": [[2, 5]]}', "FILE:1: ids[0]: expected a token id, got a list"],
+  ])("refuses %s", async (line, message) => {
+    expect(await mistakes(readRows(await write([line]), { acceptIds: true }))).toEqual([message]);
   });
 });
 
