@@ -9,14 +9,14 @@
  * K classes compared (V, k, or k and a tail).
  */
 import { gatherLast, tf } from "tfjs-jit";
-import { atTemperature, logSumExpOutside, type TopK } from "./top-k.js";
+import { atTemperature, type Coefficient, logSumExpOutside, type TopK } from "./top-k.js";
 
 /** How student and teacher are compared. */
 export interface DivergenceOptions {
   /** Between 0, which is KL(teacher || student), and 1, which is KL(student || teacher). */
-  beta: number;
+  beta: Coefficient;
   /** Divides both models' logits (`loss_temperature`), above 0. The loss is not multiplied by its square. */
-  temperature: number;
+  temperature: Coefficient;
 }
 
 /**
@@ -90,8 +90,9 @@ export function tokenMean(values_N: tf.Tensor1D, mask_N: tf.Tensor1D, tokens: tf
 }
 
 function checkOptions({ beta, temperature }: DivergenceOptions): void {
-  if (!(beta >= 0 && beta <= 1)) throw new RangeError(`beta: expected a number from 0 to 1, got ${beta}`);
-  if (!(temperature > 0 && temperature < Infinity)) {
+  if (typeof beta === "number" && !(beta >= 0 && beta <= 1))
+    throw new RangeError(`beta: expected a number from 0 to 1, got ${beta}`);
+  if (typeof temperature === "number" && !(temperature > 0 && temperature < Infinity)) {
     throw new RangeError(`loss_temperature: expected a number above 0, got ${temperature}`);
   }
 }
@@ -100,7 +101,7 @@ const appendClass = (x_Nk: tf.Tensor2D, last_N: tf.Tensor1D): tf.Tensor2D =>
   tf.concat([x_Nk, last_N.reshape([-1, 1]) as tf.Tensor2D], 1);
 
 /** The divergence of softmax(student) and softmax(teacher). Its gradient is written out: it needs no derivative of M and none of p. */
-function divergenceOfLogits(student_NK: tf.Tensor2D, teacher_NK: tf.Tensor2D, beta: number): tf.Tensor1D {
+function divergenceOfLogits(student_NK: tf.Tensor2D, teacher_NK: tf.Tensor2D, beta: Coefficient): tf.Tensor1D {
   const logp_NK = tf.logSoftmax(teacher_NK);
   const ofLogq = tf.customGrad((...args) => {
     const [logq_NK, save] = args as [tf.Tensor, tf.GradSaveFunc];
@@ -113,25 +114,25 @@ function divergenceOfLogits(student_NK: tf.Tensor2D, teacher_NK: tf.Tensor2D, be
 }
 
 /** What is summed over the classes. */
-function terms(logq: tf.Tensor, logp: tf.Tensor, beta: number): tf.Tensor {
+function terms(logq: tf.Tensor, logp: tf.Tensor, beta: Coefficient): tf.Tensor {
   if (beta === 0) return tf.mul(tf.exp(logp), tf.sub(logp, logq));
   if (beta === 1) return tf.mul(tf.exp(logq), tf.sub(logq, logp));
   const logM = logMixture(logq, logp, beta);
   const ofTeacher = tf.mul(tf.exp(logp), tf.sub(logp, logM));
   const ofStudent = tf.mul(tf.exp(logq), tf.sub(logq, logM));
-  return tf.add(tf.mul(ofTeacher, beta), tf.mul(ofStudent, 1 - beta));
+  return tf.add(tf.mul(ofTeacher, beta), tf.mul(ofStudent, tf.sub(1, beta)));
 }
 
 /** The derivative of their sum by logq, up to a multiple of q, which the gradient of log-softmax takes away. */
-function slope(logq: tf.Tensor, logp: tf.Tensor, beta: number): tf.Tensor {
+function slope(logq: tf.Tensor, logp: tf.Tensor, beta: Coefficient): tf.Tensor {
   if (beta === 0) return tf.neg(tf.exp(logp));
   const other = beta === 1 ? logp : logMixture(logq, logp, beta);
-  return tf.mul(tf.mul(tf.exp(logq), tf.sub(logq, other)), beta === 1 ? 1 : 1 - beta);
+  return tf.mul(tf.mul(tf.exp(logq), tf.sub(logq, other)), beta === 1 ? 1 : tf.sub(1, beta));
 }
 
 /** ln(beta p + (1 - beta) q), which stays finite where p and q underflow. */
-function logMixture(logq: tf.Tensor, logp: tf.Tensor, beta: number): tf.Tensor {
-  const a = tf.add(logp, Math.log(beta));
-  const b = tf.add(logq, Math.log1p(-beta));
+function logMixture(logq: tf.Tensor, logp: tf.Tensor, beta: Coefficient): tf.Tensor {
+  const a = tf.add(logp, tf.log(beta));
+  const b = tf.add(logq, tf.log1p(tf.neg(beta)));
   return tf.add(tf.maximum(a, b), tf.log1p(tf.exp(tf.neg(tf.abs(tf.sub(a, b))))));
 }

@@ -11,25 +11,20 @@ export function exactMatch(completion: string, answer: string): 0 | 1 {
 }
 
 /**
- * One completion's reward minus its price for leaving the anchor: reward - betaKl * sum_t (policy[t] - anchor[t]), where both hold
- * natural-log probabilities of its counted tokens, the stop token included. The price is an estimate from one sample and may be negative.
+ * log pi(y | x) - log pi_anchor(y | x) of one completion, in nats: sum_t (policy[t] - anchor[t]) of the natural-log probabilities of
+ * its counted tokens, the stop token included. Its mean over samples of the policy estimates KL(policy || anchor); one may be negative.
  *
  * @throws RangeError if the two do not hold as many tokens.
  */
-export function anchoredReward(
-  reward: number,
-  policyLogprobs: ArrayLike<number>,
-  anchorLogprobs: ArrayLike<number>,
-  betaKl: number,
-): number {
+export function logRatio(policyLogprobs: ArrayLike<number>, anchorLogprobs: ArrayLike<number>): number {
   if (policyLogprobs.length !== anchorLogprobs.length) {
     throw new RangeError(
-      `anchoredReward: the policy scored ${policyLogprobs.length} tokens, the anchor ${anchorLogprobs.length}: score the same completion`,
+      `logRatio: the policy scored ${policyLogprobs.length} tokens, the anchor ${anchorLogprobs.length}: score the same completion`,
     );
   }
-  let kl = 0;
-  for (let t = 0; t < policyLogprobs.length; t++) kl += policyLogprobs[t]! - anchorLogprobs[t]!;
-  return reward - betaKl * kl;
+  let sum = 0;
+  for (let t = 0; t < policyLogprobs.length; t++) sum += policyLogprobs[t]! - anchorLogprobs[t]!;
+  return sum;
 }
 
 /**

@@ -5,6 +5,9 @@
  */
 import { tf, topK } from "tfjs-jit";
 
+/** A number that is fixed when the loss is traced, or a scalar tensor that follows a schedule. */
+export type Coefficient = number | tf.Tensor;
+
 /** A teacher known by its k likeliest tokens, at the temperature of the loss. */
 export interface TopK {
   /** int32; no token twice in a row. */
@@ -16,7 +19,7 @@ export interface TopK {
 }
 
 /** The k likeliest tokens of a teacher in this process, from its whole logits: exact at every temperature, tail included. */
-export function topKOfLogits(teacher_NV: tf.Tensor2D, k: number, temperature: number): TopK {
+export function topKOfLogits(teacher_NV: tf.Tensor2D, k: number, temperature: Coefficient): TopK {
   const logp_NV = tf.logSoftmax(atTemperature(teacher_NV, temperature)) as tf.Tensor2D;
   const { values, indices } = topK(logp_NV, k);
   const top = { ids_Nk: indices as tf.Tensor2D, logprobs_Nk: values as tf.Tensor2D };
@@ -24,15 +27,16 @@ export function topKOfLogits(teacher_NV: tf.Tensor2D, k: number, temperature: nu
 }
 
 /**
- * The k likeliest tokens as a server tells them: log-probabilities at temperature 1 and nothing about the rest. At temperature 1
- * the tail is 1 minus their sum, known to about 1e-7 (float32), which is its floor. At any other temperature there is no tail.
+ * The k likeliest tokens as a server tells them: log-probabilities at temperature 1, and ln of the rest of the mass. At any other
+ * temperature the rest is unknown, and there is no tail.
  */
-export function topKOfServer(ids_Nk: tf.Tensor2D, logprobs_Nk: tf.Tensor2D, temperature: number): TopK {
-  // -Infinity, which some servers say of a token they rule out, would make 0 * Infinity = NaN.
-  const finite_Nk = tf.maximum(logprobs_Nk, -1e4) as tf.Tensor2D;
-  if (temperature !== 1) return { ids_Nk, logprobs_Nk: atTemperature(finite_Nk, temperature) };
-  const tail_N = tf.log(tf.maximum(tf.sub(1, tf.sum(tf.exp(finite_Nk), 1)), 1e-7)) as tf.Tensor1D;
-  return { ids_Nk, logprobs_Nk: finite_Nk, tail_N };
+export function topKOfServer(scores: Required<TopK>, temperature: Coefficient): TopK {
+  // -Infinity, of a token that is ruled out or of an empty rest, would make 0 * Infinity = NaN.
+  const finite = (logprobs: tf.Tensor) => tf.maximum(logprobs, -1e4);
+  const { ids_Nk } = scores;
+  const logprobs_Nk = finite(scores.logprobs_Nk) as tf.Tensor2D;
+  if (temperature !== 1) return { ids_Nk, logprobs_Nk: atTemperature(logprobs_Nk, temperature) };
+  return { ids_Nk, logprobs_Nk, tail_N: finite(scores.tail_N) as tf.Tensor1D };
 }
 
 /**
@@ -55,7 +59,7 @@ export function checkRemoteTopK(o: { k: number; vocabulary: number; temperature:
 }
 
 /** Logits, or log-probabilities up to a constant, divided by a temperature. */
-export const atTemperature = (logits: tf.Tensor2D, temperature: number): tf.Tensor2D =>
+export const atTemperature = (logits: tf.Tensor2D, temperature: Coefficient): tf.Tensor2D =>
   temperature === 1 ? logits : tf.div(logits, temperature);
 
 /**

@@ -11,6 +11,8 @@ export interface Message {
 }
 
 export interface Chat {
+  /** False: conversations cannot be rendered, plain texts can be encoded. */
+  readonly hasTemplate: boolean;
   /** The conversation as text, up to where the model's answer begins. */
   renderPrompt(messages: readonly Message[]): string;
   /** Its token ids, with exactly one `<bos>` in front. */
@@ -46,7 +48,12 @@ export async function loadChat(dir: string, tokenizer: Tokenizer | null): Promis
       throw new ModelError(join(dir, "tokenizer.json"), "no such file, needed to turn text into token ids");
     return withOneBos(await tokenizer.encode(text), bos === null ? null : tokenizer.idOf(bos));
   };
-  return { renderPrompt, textIds, promptIds: (messages) => textIds(renderPrompt(messages)) };
+  return {
+    hasTemplate: template !== null,
+    renderPrompt,
+    textIds,
+    promptIds: (messages) => textIds(renderPrompt(messages)),
+  };
 }
 
 /** `ids` with exactly one `bos` in front; as they are where the model has none. */

@@ -4,8 +4,10 @@ import type { Weights } from "./gemma2.js";
 
 export type Parameters = Readonly<Record<string, Variable>>;
 
-/** A tensor in host memory. */
-export type HostTensor = { shape: number[]; values: Float32Array };
+/** Tensors in host memory, by name. */
+export type HostTensors = Readonly<
+  Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>
+>;
 
 const mapValues = <A, B>(record: Readonly<Record<string, A>>, f: (value: A, name: string) => B): Record<string, B> =>
   Object.fromEntries(Object.entries(record).map(([name, value]) => [name, f(value, name)]));
@@ -31,17 +33,15 @@ export const copyParameters = (parameters: Parameters): Parameters =>
 /** The values as tensors, to compute with. Outside jit the caller disposes them (tf.tidy). */
 export const readParameters = (parameters: Parameters): Weights => mapValues(parameters, (variable) => variable.read());
 
-/** The values in host memory. */
-export const downloadParameters = (parameters: Parameters): Record<string, HostTensor> =>
-  mapValues(parameters, (variable) =>
-    tf.tidy(() => ({ shape: [...variable.shape], values: variable.read().dataSync() as Float32Array })),
-  );
+/** The value in host memory. */
+export const downloadTensor = (variable: Variable): Float32Array =>
+  tf.tidy(() => variable.read().dataSync() as Float32Array);
 
 /** Sets the values from host memory; both have the same names. */
-export function uploadParameters(parameters: Parameters, values: Readonly<Record<string, HostTensor>>): void {
+export function uploadParameters(parameters: Parameters, values: HostTensors): void {
   for (const [name, variable] of Object.entries(parameters)) {
     const { shape, values: array } = values[name]!;
-    tf.tidy(() => variable.assign(tf.tensor(array, shape)));
+    tf.tidy(() => variable.assign(tf.tensor(array, [...shape])));
   }
 }
 

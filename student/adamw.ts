@@ -20,7 +20,7 @@ export interface AdamWInputs {
   /** Added to the denominator outside the root; torch's default is 1e-8. */
   epsilon: number;
   /** Decoupled: the parameter shrinks by learningRate * weightDecay, whatever its gradient. 0 for none. */
-  weightDecay: number;
+  weightDecay: tf.Tensor | number;
 }
 
 /**

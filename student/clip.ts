@@ -7,7 +7,7 @@ import { tf } from "tfjs-jit";
  */
 export function clipByGlobalNorm(
   grads: Record<string, tf.Tensor>,
-  maxNorm: number,
+  maxNorm: tf.Tensor | number,
 ): { grads: Record<string, tf.Tensor>; norm: tf.Scalar } {
   const squares = Object.values(grads).map((grad) => tf.sum(tf.square(grad)));
   const norm = tf.sqrt(tf.addN(squares)) as tf.Scalar;

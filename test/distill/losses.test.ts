@@ -245,6 +245,13 @@ describe("divergenceTopK", () => {
     expectClose(numbers(whole), numbers(divergence(student, teacher, { beta, temperature: 2 })), 1e-6);
   });
 
+  test("takes beta and temperature as tensors too, with the same result", () => {
+    const student = tf.tensor2d([[0.3, -1, 2, 0.1]]);
+    const fixed = divergence(student, teacher, { beta: 0.3, temperature: 2 });
+    const tensors = divergence(student, teacher, { beta: tf.scalar(0.3), temperature: tf.scalar(2) });
+    expectClose(numbers(tensors), numbers(fixed), 1e-6);
+  });
+
   test.each([0, 0.5, 1])("has at beta %d the gradient that finite differences see", (beta) => {
     const student = tf.tensor2d([[0.3, -1, 2, 0.1]]);
     for (const addTail of [true, false]) {
@@ -257,8 +264,7 @@ describe("divergenceTopK", () => {
   describe("of a server's log-probabilities", () => {
     const student = tf.tensor2d([[0.3, -1, 2, 0.1]]);
     const served = (k: number, temperature: number) => {
-      const { ids_Nk, logprobs_Nk } = topKOfLogits(teacher, k, 1);
-      return topKOfServer(ids_Nk, logprobs_Nk, temperature);
+      return topKOfServer({ tail_N: tf.tensor1d([-Infinity]), ...topKOfLogits(teacher, k, 1) }, temperature);
     };
 
     test.each([
@@ -271,13 +277,14 @@ describe("divergenceTopK", () => {
       expectClose(numbers(divergenceTopK(student, served(k, temperature), options)), numbers(local), 1e-6);
     });
 
-    test("stays finite where the server says -Infinity, or more than 1 in all", () => {
+    test("stays finite where the server says -Infinity, of a token or of the rest", () => {
       const ids = tf.tensor2d([[1, 2]], [1, 2], "int32");
       for (const logprobs of [
         [0, -Infinity],
-        [0, -1e-3],
+        [0, -50],
       ]) {
-        const kl = divergenceTopK(student, topKOfServer(ids, tf.tensor2d([logprobs]), 1), {
+        const scores = { ids_Nk: ids, logprobs_Nk: tf.tensor2d([logprobs]), tail_N: tf.tensor1d([-Infinity]) };
+        const kl = divergenceTopK(student, topKOfServer(scores, 1), {
           beta: 0,
           temperature: 1,
           addTail: true,

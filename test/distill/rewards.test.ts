@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { anchoredReward, exactMatch, leaveOneOut } from "../../distill/rewards.js";
+import { exactMatch, leaveOneOut, logRatio } from "../../distill/rewards.js";
 
 describe("exactMatch", () => {
   test("is 1 for the answer, blanks around either aside", () => {
@@ -14,24 +14,23 @@ describe("exactMatch", () => {
   });
 });
 
-describe("anchoredReward", () => {
-  test("is 1 - 0.1 * ((-1 + 2) + (-3 + 2.5)) = 0.95", () => {
-    expect(anchoredReward(1, [-1, -3], [-2, -2.5], 0.1)).toBeCloseTo(0.95, 12);
+describe("logRatio", () => {
+  test("sums (-1 + 2) + (-3 + 2.5) = 0.5", () => {
+    expect(logRatio([-1, -3], [-2, -2.5])).toBeCloseTo(0.5, 12);
   });
 
-  test("is the reward where policy and anchor agree, where nothing was said, and at betaKl 0", () => {
-    expect(anchoredReward(1, [-1, -3], [-1, -3], 0.1)).toBe(1);
-    expect(anchoredReward(1, [], [], 0.1)).toBe(1);
-    expect(anchoredReward(1, [-1], [-9], 0)).toBe(1);
+  test("is 0 where policy and anchor agree, and where nothing was said", () => {
+    expect(logRatio([-1, -3], [-1, -3])).toBe(0);
+    expect(logRatio([], [])).toBe(0);
   });
 
-  test("rises where the anchor likes the completion better than the policy does", () => {
-    expect(anchoredReward(0, [-2], [-1], 0.5)).toBe(0.5);
+  test("is negative where the anchor likes the completion better than the policy does", () => {
+    expect(logRatio([-2], [-1])).toBe(-1);
   });
 
   test("refuses scores of two different completions", () => {
-    expect(() => anchoredReward(1, [-1], [-1, -2], 0.1)).toThrow(
-      new RangeError("anchoredReward: the policy scored 1 tokens, the anchor 2: score the same completion"),
+    expect(() => logRatio([-1], [-1, -2])).toThrow(
+      new RangeError("logRatio: the policy scored 1 tokens, the anchor 2: score the same completion"),
     );
   });
 });

@@ -1,6 +1,9 @@
 import { cond, jit, tf, Variable, whileLoop } from "tfjs-jit";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
+/** tf.scalar, as any tensor: a loop variable of type Scalar could not become what an op gives. */
+const scalar = (value: number, dtype?: tf.DataType): tf.Tensor => tf.scalar(value, dtype);
+
 const values = (tensor: tf.Tensor) => [...tensor.dataSync()];
 
 /** Runs `body` with every call op by op. */
@@ -100,7 +103,7 @@ describe("captures of jit", () => {
   });
 
   test("a Variable is read and updated in place", () => {
-    const count = new Variable(tf.scalar(1));
+    const count = new Variable(scalar(1));
     const f = jit(() => {
       const before = count.read();
       count.assign(before.add(1));
@@ -116,8 +119,8 @@ describe("captures of jit", () => {
   });
 
   test("a Variable that is assigned what does not depend on it is still read before", () => {
-    const a = new Variable(tf.scalar(1));
-    const b = new Variable(tf.scalar(2));
+    const a = new Variable(scalar(1));
+    const b = new Variable(scalar(2));
     const swap = jit(() => {
       const [x, y] = [a.read(), b.read()];
       a.assign(y);
@@ -131,7 +134,7 @@ describe("captures of jit", () => {
 
   test("Variables passed as arguments share one program", () => {
     const increment = jit((v: { w: Variable }) => v.w.assign(v.w.read().add(1)));
-    const [a, b] = [new Variable(tf.scalar(1)), new Variable(tf.scalar(5))];
+    const [a, b] = [new Variable(scalar(1)), new Variable(scalar(5))];
     increment({ w: a });
     increment({ w: b });
     expect([...values(a.read()), ...values(b.read())]).toEqual([2, 6]);
@@ -139,7 +142,7 @@ describe("captures of jit", () => {
   });
 
   test("a small int32 tensor from outside may be an axis or a shape", () => {
-    const axis = tf.scalar(1, "int32");
+    const axis = scalar(1, "int32");
     const f = jit((x: tf.Tensor) => x.sum(axis.dataSync()[0]).add(axis.cast("float32")));
     expect(values(f(tf.ones([2, 3])))).toEqual([4, 4]);
     axis.dispose();
@@ -160,9 +163,9 @@ describe("captures of jit", () => {
 describe("whileLoop and cond", () => {
   const factorial = (n: number) =>
     whileLoop(
-      ({ i }) => i.lessEqual(tf.scalar(n, "int32")),
-      ({ i, product }) => ({ i: i.add(tf.scalar(1, "int32")), product: product.mul(i.cast("float32")) }),
-      { i: tf.scalar(1, "int32"), product: tf.scalar(1) },
+      ({ i }) => i.lessEqual(scalar(n, "int32")),
+      ({ i, product }) => ({ i: i.add(scalar(1, "int32")), product: product.mul(i.cast("float32")) }),
+      { i: scalar(1, "int32"), product: scalar(1) },
     ).product;
 
   test("whileLoop repeats while its condition holds, traced and plain", () => {
@@ -171,19 +174,19 @@ describe("whileLoop and cond", () => {
   });
 
   test("a loop body may use arguments, eager tensors, Variables and constants of outside", () => {
-    const eager = tf.scalar(100);
-    const variable = new Variable(tf.scalar(1000));
+    const eager = scalar(100);
+    const variable = new Variable(scalar(1000));
     const f = jit((x: tf.Tensor) => {
-      const ten = tf.scalar(10);
+      const ten = scalar(10);
       return whileLoop(
-        ({ i }) => i.less(tf.scalar(2)),
+        ({ i }) => i.less(scalar(2)),
         ({ i, sum }) => ({ i: i.add(1), sum: sum.add(x).add(ten).add(eager).add(variable.read()) }),
-        { i: tf.scalar(0), sum: tf.scalar(0) },
+        { i: scalar(0), sum: scalar(0) },
       ).sum;
     });
-    expect(values(f(tf.scalar(1)))).toEqual([2222]);
-    variable.assign(tf.scalar(0));
-    expect(values(f(tf.scalar(2)))).toEqual([224]);
+    expect(values(f(scalar(1)))).toEqual([2222]);
+    variable.assign(scalar(0));
+    expect(values(f(scalar(2)))).toEqual([224]);
   });
 
   test("loops nest, and the inner one sees what is outside the outer one", () => {
@@ -196,13 +199,13 @@ describe("whileLoop and cond", () => {
             sum: whileLoop(
               ({ j }) => j.less(2),
               ({ j, s }) => ({ j: j.add(1), s: s.add(x).add(i) }),
-              { j: tf.scalar(0), s: sum },
+              { j: scalar(0), s: sum },
             ).s,
           }),
-          { i: tf.scalar(0), sum: tf.scalar(0) },
+          { i: scalar(0), sum: scalar(0) },
         ).sum,
     );
-    expect(values(f(tf.scalar(5)))).toEqual([6 * 5 + 2 * (0 + 1 + 2)]);
+    expect(values(f(scalar(5)))).toEqual([6 * 5 + 2 * (0 + 1 + 2)]);
   });
 
   test("cond runs one branch", () => {
@@ -232,10 +235,10 @@ describe("whileLoop and cond", () => {
                 .mul(0.25),
             ),
           }),
-          { i: tf.scalar(0), at: x },
+          { i: scalar(0), at: x },
         ).at,
     );
-    expect(values(f(tf.scalar(0)))[0]).toBeCloseTo(3, 4);
+    expect(values(f(scalar(0)))[0]).toBeCloseTo(3, 4);
   });
 });
 
@@ -244,7 +247,7 @@ describe("errors of jit", () => {
     const f = jit(function readsTwice(x: tf.Tensor) {
       return x.add(1).exp().dataSync()[0];
     });
-    expect(() => f(tf.scalar(1))).toThrow(
+    expect(() => f(scalar(1))).toThrow(
       "jit(readsTwice): the output of op Exp is read while it is being traced, and has no value yet; return it and read it outside, or decide with cond or whileLoop",
     );
   });
@@ -267,9 +270,9 @@ describe("errors of jit", () => {
   });
 
   test("a disposed Variable and a disposed argument say so", () => {
-    const v = new Variable(tf.scalar(1));
+    const v = new Variable(scalar(1));
     const f = jit((x: tf.Tensor) => x.mul(v.read()), { name: "times" });
-    const x = tf.scalar(2);
+    const x = scalar(2);
     f(x);
     v.dispose();
     expect(() => f(x)).toThrow("jit(times): the Variable float32[] it refers to was disposed");
@@ -290,7 +293,7 @@ describe("errors of jit", () => {
     jit((x: tf.Tensor) => {
       leaked = tf.keep(x.exp());
       return x;
-    })(tf.scalar(1));
+    })(scalar(1));
     expect(() => leaked!.add(1)).toThrow(
       "a traced tensor is used after its trace ended; return it from the compiled function instead",
     );
@@ -315,7 +318,7 @@ describe("errors of jit", () => {
             v.assign(tf.ones([2]));
             return { i: i.add(1) };
           },
-          { i: tf.scalar(0) },
+          { i: scalar(0) },
         ),
       { name: "f" },
     );
@@ -357,12 +360,12 @@ describe("errors of jit", () => {
             whileLoop(
               ({ i }) => i.less(3),
               ({ i, s }) => ({ i: i.add(1), s: s.add(y) }),
-              { i: tf.scalar(0), s: tf.scalar(0) },
+              { i: scalar(0), s: scalar(0) },
             ).s,
         )(x),
       { name: "g" },
     );
-    expect(() => f(tf.scalar(1))).toThrow(
+    expect(() => f(scalar(1))).toThrow(
       "jit(g): whileLoop has no gradient; take the gradient inside its body, or write the loop out",
     );
   });
@@ -370,7 +373,7 @@ describe("errors of jit", () => {
   test("a failed trace leaves tfjs as it was", () => {
     const before = tf.memory().numTensors;
     const f = jit((x: tf.Tensor) => tf.grad((y) => y.square().sum().add(y.dataSync()[0]!))(x));
-    const x = tf.scalar(1);
+    const x = scalar(1);
     expect(() => f(x)).toThrow("is read while it is being traced");
     expect(values(x.add(1))).toEqual([2]);
     expect(tf.memory().numTensors).toBe(before + 2);
@@ -392,7 +395,7 @@ describe("memory of jit", () => {
         loss: whileLoop(
           ({ i }) => i.less(3),
           ({ i, s }) => ({ i: i.add(1), s: s.add(y.mean()) }),
-          { i: tf.scalar(0), s: tf.scalar(0) },
+          { i: scalar(0), s: scalar(0) },
         ).s,
       };
     });

@@ -77,8 +77,7 @@ export function dynamicSlice(x: tf.Tensor, start: readonly Index[], size: readon
     const begin = indices(start);
     return tf.customGrad((input, save) => {
       (save as tf.GradSaveFunc)([begin]);
-      const attributes = [dtypeAttribute("T", x), typeAttribute("Index", native.TF_INT32)];
-      const value = op("Slice", attributes, [input as tf.Tensor, begin, int32(size)])[0]!;
+      const value = slice(input as tf.Tensor, begin, int32(size));
       const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => update(tf.zeros(x.shape, x.dtype), dy, saved[0]!);
       return { value, gradFunc };
     })(x);
@@ -100,7 +99,15 @@ export function dynamicUpdateSlice(x: tf.Tensor, block: tf.Tensor, start: readon
   });
 }
 
-/** XLA's op has no eager kernel, and the eager one is not for XLA. */
+// XLA's own ops have no eager kernel; of TensorFlow's, XLA takes Slice with a fixed begin only, and compiles each anew.
+
+function slice(x: tf.Tensor, begin: tf.Tensor, size: tf.Tensor): tf.Tensor {
+  const T = dtypeAttribute("T", x);
+  const isTraced = currentTrace() !== null;
+  const attributes = [T, typeAttribute(isTraced ? "Tindices" : "Index", native.TF_INT32)];
+  return op(isTraced ? "XlaDynamicSlice" : "Slice", attributes, [x, begin, size])[0]!;
+}
+
 function update(x: tf.Tensor, block: tf.Tensor, begin: tf.Tensor): tf.Tensor {
   const T = dtypeAttribute("T", x);
   if (currentTrace() !== null) {

@@ -1,0 +1,156 @@
+/**
+ * On-policy distillation (GKD, arXiv 2306.13649): the student samples completions, the teacher scores every token of
+ * them, and the divergence of the two is minimised, token by token.
+ */
+import { jit, tf } from "tfjs-jit";
+import { type Batch, joinCompletions, padPrompts } from "../model/batch.js";
+import type { Gemma2Config } from "../model/config.js";
+import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
+import {
+  type AdamWSettings,
+  createTrainable,
+  disposeMoments,
+  minimise,
+  type StepScalars,
+  type Trainable,
+} from "../student/optimiser.js";
+import { deriveSeed, planBatch } from "./batches.js";
+import { divergence, divergenceTopK, tokenMean } from "./losses.js";
+import { type EncodedRow, encodeCompletions, rollOut } from "./rollouts.js";
+import { adamwSettings, compileSchedules, type ScheduleValue, stepScalars, type TrainingSettings } from "./settings.js";
+import { type Targets, type Teacher, targetsOf } from "./targets.js";
+import { type Coefficient, checkRemoteTopK, topKOfLogits, topKOfServer } from "./top-k.js";
+import { type LoadedModel, type StageContext, TrainingError, train } from "./training.js";
+
+/** The `distill` section of the config, which documents each key. */
+export type DistillSettings = TrainingSettings & {
+  readonly batch_size: number;
+  readonly beta: ScheduleValue;
+  readonly lmbda: ScheduleValue;
+  readonly seq_kd: boolean;
+  readonly temperature: ScheduleValue;
+  readonly loss_temperature: ScheduleValue;
+  readonly loss_top_k: number;
+  readonly loss_add_tail: boolean;
+};
+
+/** Trains the student in place. */
+export async function distill(
+  student: LoadedModel,
+  teacher: Teacher,
+  rows: readonly EncodedRow[],
+  settings: DistillSettings,
+  context: StageContext,
+): Promise<void> {
+  const { config, padId } = student.folder;
+  const { steps, batch_size: size, max_new_tokens: maxNewTokens, loss_top_k, loss_add_tail: addTail } = settings;
+  const k = loss_top_k === 0 ? config.vocabSize : loss_top_k;
+  checkTeacher(teacher, student, settings);
+  const names = [
+    "learning_rate",
+    "weight_decay",
+    "max_grad_norm",
+    "beta",
+    "lmbda",
+    "temperature",
+    "loss_temperature",
+  ] as const;
+  const at = await compileSchedules(settings, names);
+  const trainable = createTrainable(student.parameters);
+
+  /** The completions that a step learns from: the student's own, the teacher's, or those of the data. */
+  async function batchOf(step: number, now: { lmbda: number; temperature: number }): Promise<Batch> {
+    const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size }).map(
+      (i) => rows[i]!,
+    );
+    const prompts = picked.map(({ prompt }) => prompt);
+    const isOnPolicy = Math.floor(step * now.lmbda) > Math.floor((step - 1) * now.lmbda);
+    if (!isOnPolicy && !settings.seq_kd) {
+      const completions = await encodeCompletions(student.folder, picked, maxNewTokens);
+      return joinCompletions(padPrompts(prompts, padId), completions, maxNewTokens, padId);
+    }
+    const author = !isOnPolicy && teacher.kind === "local" ? teacher.model : student;
+    const seed = deriveSeed(context.seed, context.stage, "sample", step);
+    return rollOut(author, prompts, { maxNewTokens, temperature: now.temperature, seed }).batch;
+  }
+
+  await train(trainable, {}, settings, context, async (step) => {
+    const begin = performance.now();
+    const now = at({ step, steps, iteration: context.iteration });
+    if (teacher.kind === "remote")
+      checkRemoteTopK({ k, vocabulary: config.vocabSize, temperature: now.loss_temperature, addTail });
+    const batch = await batchOf(step, now);
+    const tensors = batchTensors(batch);
+    const targets = await targetsOf(teacher, batch, tensors, k, config.vocabSize);
+    const scalars = stepScalars(step, now);
+    const loss = {
+      k,
+      addTail,
+      beta: coefficient(now.beta, [0, 1]),
+      temperature: coefficient(now.loss_temperature, [1]),
+    };
+    const result = distillStep(trainable, config, tensors, targets, scalars, loss, adamwSettings(settings));
+    const [lossValue, gradNorm] = [result.loss.dataSync()[0]!, result.gradNorm.dataSync()[0]!];
+    tf.dispose([tensors, targets, scalars, loss, result] as unknown as tf.TensorContainer);
+    const tokens = batch.counted.reduce((a, b) => a + b, 0);
+    return {
+      loss: lossValue,
+      learning_rate: now.learning_rate,
+      grad_norm: gradNorm,
+      completion_length: tokens / batch.rows,
+      tokens_per_second: (1000 * tokens) / (performance.now() - begin),
+    };
+  });
+  disposeMoments(trainable);
+}
+
+/** A constant where the loss has a form of its own, else a tensor that may change from step to step. */
+const coefficient = (value: number, special: readonly number[]): Coefficient =>
+  special.includes(value) ? value : tf.scalar(value);
+
+const distillStep = jit(function distillStep(
+  trainable: Trainable,
+  config: Gemma2Config,
+  batch: BatchTensors,
+  targets: Targets,
+  scalars: StepScalars,
+  loss: { k: number; addTail: boolean; beta: Coefficient; temperature: Coefficient },
+  adamw: AdamWSettings,
+): { loss: tf.Tensor; gradNorm: tf.Tensor } {
+  const { loss: value, gradNorm } = minimise(
+    trainable,
+    (weights) => tokenMean(divergenceOf(completionLogits(weights, config, batch), targets, loss), batch.counted_N),
+    adamw,
+    scalars,
+  );
+  return { loss: value, gradNorm };
+});
+
+function divergenceOf(
+  student_NV: tf.Tensor2D,
+  targets: Targets,
+  { k, ...options }: { k: number; addTail: boolean; beta: Coefficient; temperature: Coefficient },
+): tf.Tensor1D {
+  if (!("logits_NV" in targets)) return divergenceTopK(student_NV, topKOfServer(targets, options.temperature), options);
+  const { logits_NV } = targets;
+  if (k === student_NV.shape[1]) return divergence(student_NV, logits_NV, options);
+  return divergenceTopK(student_NV, topKOfLogits(logits_NV, k, options.temperature), options);
+}
+
+/** Ids must mean the same to both models; a teacher over HTTP was compared when it was opened. */
+function checkTeacher(teacher: Teacher, student: LoadedModel, settings: DistillSettings): void {
+  const { dir, config } = student.folder;
+  if (teacher.kind === "remote") {
+    if (settings.seq_kd && settings.lmbda !== 1)
+      throw new TrainingError(
+        "seq_kd needs samples of the teacher, which a teacher over HTTP does not give; use a model folder",
+      );
+    return;
+  }
+  const theirs = teacher.model.folder;
+  if (theirs.config.vocabSize !== config.vocabSize)
+    throw new TrainingError(
+      `${theirs.dir}: the teacher's vocabulary has ${theirs.config.vocabSize} entries, the student's (${dir}) ${config.vocabSize}; ` +
+        "expected models of one family, whose token ids mean the same",
+    );
+}

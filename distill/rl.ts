@@ -1,0 +1,154 @@
+/**
+ * One RL run of WARP (arXiv 2406.16768, section 3.1): REINFORCE with a leave-one-out baseline on
+ * r(x, y) - beta_kl (log pi(y | x) - log pi_ema(y | x)), where the anchor pi_ema is the moving average of the policy.
+ */
+import { jit, tf } from "tfjs-jit";
+import type { Gemma2Config } from "../model/config.js";
+import { copyParameters, disposeParameters, type Parameters, readParameters } from "../model/parameters.js";
+import { type BatchTensors, batchTensors, completionIds, completionLogits } from "../model/scoring.js";
+import {
+  type AdamWSettings,
+  createTrainable,
+  disposeMoments,
+  minimise,
+  type StepScalars,
+  type Trainable,
+} from "../student/optimiser.js";
+import { deriveSeed, planBatch } from "./batches.js";
+import { DataError, place } from "./data.js";
+import { logProbOf } from "./losses.js";
+import { exactMatch, leaveOneOut, logRatio } from "./rewards.js";
+import { decodeAll, type EncodedRow, meanLength, rollOut } from "./rollouts.js";
+import { adamwSettings, compileSchedules, type ScheduleValue, stepScalars, type TrainingSettings } from "./settings.js";
+import { atTemperature, type Coefficient } from "./top-k.js";
+import { type LoadedModel, type StageContext, train } from "./training.js";
+
+/** The `rl` section of the config, which documents each key. */
+export type RlSettings = TrainingSettings & {
+  readonly prompts: number;
+  readonly samples: number;
+  readonly beta_kl: ScheduleValue;
+  readonly mu: ScheduleValue;
+  readonly temperature: ScheduleValue;
+};
+
+/** Trains the policy in place; its anchor starts as a copy of it. */
+export async function rl(
+  policy: LoadedModel,
+  rows: readonly EncodedRow[],
+  settings: RlSettings,
+  context: StageContext,
+): Promise<void> {
+  const { config } = policy.folder;
+  const { steps, samples, prompts: size, max_new_tokens: maxNewTokens } = settings;
+  for (const { row } of rows)
+    if (row.answer === undefined)
+      throw new DataError(`${row[place] ?? "row"}: answer: expected the text to match, got none`);
+  const names = ["learning_rate", "weight_decay", "max_grad_norm", "beta_kl", "mu", "temperature"] as const;
+  const at = await compileSchedules(settings, names);
+  const trainable = createTrainable(policy.parameters);
+  const anchor = copyParameters(policy.parameters);
+
+  await train(trainable, anchor, settings, context, async (step) => {
+    const begin = performance.now();
+    const now = at({ step, steps, iteration: context.iteration });
+    const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size });
+    const repeated = picked.flatMap((i) => new Array<EncodedRow>(samples).fill(rows[i]!));
+    const seed = deriveSeed(context.seed, context.stage, "sample", step);
+    const { batch, completions } = rollOut(
+      policy,
+      repeated.map(({ prompt }) => prompt),
+      { maxNewTokens, temperature: now.temperature, seed },
+    );
+    const tensors = batchTensors(batch);
+    const temperature = now.temperature === 1 ? 1 : tf.scalar(now.temperature);
+    const logprobsOf = (parameters: Parameters): Float32Array =>
+      tf.tidy(() => completionLogprobs(parameters, config, tensors, temperature).dataSync() as Float32Array);
+    const ofAnchor = logprobsOf(anchor);
+    // At temperature 1 the sampler has told the policy's own already.
+    const ofPolicy = temperature === 1 ? null : logprobsOf(policy.parameters);
+
+    const texts = await decodeAll(policy.folder, completions);
+    const rewards = texts.map((text, row) => exactMatch(text, repeated[row]!.row.answer!));
+    const kls = completions.map(({ ids, logprobs }, row) => {
+      const own = (all: Float32Array) => all.subarray(row * maxNewTokens, row * maxNewTokens + ids.length);
+      return logRatio(ofPolicy === null ? logprobs : own(ofPolicy), own(ofAnchor));
+    });
+    const totals = rewards.map((reward, row) => reward - now.beta_kl * kls[row]!);
+
+    const scalars = stepScalars(step, now);
+    const advantages_B = tf.tensor1d(leaveOneOut(totals, samples));
+    const mu = tf.scalar(now.mu);
+    const result = rlStep(
+      trainable,
+      anchor,
+      config,
+      tensors,
+      advantages_B,
+      temperature,
+      mu,
+      scalars,
+      adamwSettings(settings),
+    );
+    const [loss, gradNorm] = [result.loss.dataSync()[0]!, result.gradNorm.dataSync()[0]!];
+    tf.dispose({ ...tensors, ...scalars, ...result, advantages_B, mu, temperature });
+    const length = meanLength(completions.map(({ ids }) => ids));
+    return {
+      loss,
+      reward: mean(rewards),
+      kl: mean(kls),
+      learning_rate: now.learning_rate,
+      grad_norm: gradNorm,
+      completion_length: length,
+      tokens_per_second: (1000 * length * batch.rows) / (performance.now() - begin),
+    };
+  });
+  disposeMoments(trainable);
+  disposeParameters(anchor);
+}
+
+const mean = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0) / numbers.length;
+
+/** ln pi(token | before) of every completion slot, [B * N], under softmax(logits / temperature). */
+const completionLogprobs = jit(function completionLogprobs(
+  parameters: Parameters,
+  config: Gemma2Config,
+  batch: BatchTensors,
+  temperature: Coefficient,
+): tf.Tensor {
+  return logProbOf(
+    atTemperature(completionLogits(readParameters(parameters), config, batch), temperature),
+    completionIds(batch),
+  );
+});
+
+/** A step on -mean over completions of advantage * ln pi(y | x), then ema <- (1 - mu) ema + mu policy. */
+const rlStep = jit(function rlStep(
+  trainable: Trainable,
+  anchor: Parameters,
+  config: Gemma2Config,
+  batch: BatchTensors,
+  advantages_B: tf.Tensor,
+  temperature: Coefficient,
+  mu: tf.Tensor,
+  scalars: StepScalars,
+  adamw: AdamWSettings,
+): { loss: tf.Tensor; gradNorm: tf.Tensor } {
+  const ids_N = completionIds(batch);
+  const B = advantages_B.shape[0]!;
+  const { loss, gradNorm, weights } = minimise(
+    trainable,
+    (policy) => {
+      const logprob_N = logProbOf(atTemperature(completionLogits(policy, config, batch), temperature), ids_N);
+      const logprob_B = logprob_N.mul(batch.counted_N).reshape([B, -1]).sum(1);
+      return advantages_B.mul(logprob_B).mean().neg() as tf.Scalar;
+    },
+    adamw,
+    scalars,
+  );
+  for (const [name, average] of Object.entries(anchor)) {
+    const before = average.read();
+    average.assign(before.add(mu.mul(weights[name]!.sub(before))));
+  }
+  return { loss, gradNorm };
+});

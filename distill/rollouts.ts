@@ -1,0 +1,74 @@
+/** Prompts to completions: rows of data as token ids, and batches of what a model samples for them. */
+import { type Batch, joinCompletions, padPrompts } from "../model/batch.js";
+import type { ModelFolder } from "../model/load.js";
+import { type Completion, type SamplingOptions, sampleCompletions } from "../student/sample.js";
+import { completionText, DataError, place, promptMessages, type Row, type SystemPolicy } from "./data.js";
+import type { LoadedModel } from "./training.js";
+
+/** A row as token ids. */
+export type EncodedRow = { readonly row: Row; readonly prompt: readonly number[] };
+
+/**
+ * The rows' prompts, rendered by the model's chat template.
+ * @throws DataError where a prompt and a completion of `maxNewTokens` do not fit into the model's context
+ */
+export function encodePrompts(
+  folder: ModelFolder,
+  rows: readonly Row[],
+  { system, maxNewTokens }: { readonly system: SystemPolicy; readonly maxNewTokens: number },
+): Promise<EncodedRow[]> {
+  const { maxPositionEmbeddings } = folder.config;
+  return Promise.all(
+    rows.map(async (row) => {
+      const prompt = await folder.chat.promptIds(promptMessages(row, system));
+      if (prompt.length + maxNewTokens > maxPositionEmbeddings)
+        throw new DataError(
+          `${row[place] ?? "row"}: the prompt has ${prompt.length} tokens; with max_new_tokens ${maxNewTokens} ` +
+            `expected at most ${maxPositionEmbeddings}, the model's max_position_embeddings`,
+        );
+      return { row, prompt };
+    }),
+  );
+}
+
+/** The rows' completions as token ids, ended by the stop token of a chat turn and cut off at `maxNewTokens`. */
+export function encodeCompletions(
+  folder: ModelFolder,
+  rows: readonly EncodedRow[],
+  maxNewTokens: number,
+): Promise<number[][]> {
+  const stop = folder.tokenizer?.idOf("<end_of_turn>") ?? folder.config.eosTokenIds[0]!;
+  return Promise.all(
+    rows.map(async ({ row }) => {
+      const text = completionText(row);
+      if (text === undefined)
+        throw new DataError(`${row[place] ?? "row"}: completion: expected the text to learn, got none`);
+      return [...(await folder.tokenizer!.encode(text)), stop].slice(0, maxNewTokens);
+    }),
+  );
+}
+
+/** Samples a completion of each prompt. */
+export function rollOut(
+  { folder, parameters }: LoadedModel,
+  prompts: readonly (readonly number[])[],
+  options: Omit<SamplingOptions, "stopIds" | "topK" | "topP">,
+): { batch: Batch; completions: Completion[] } {
+  const padded = padPrompts(prompts, folder.padId);
+  const completions = sampleCompletions(parameters, folder.config, padded, {
+    ...options,
+    topK: 0,
+    topP: 1,
+    stopIds: folder.stopIds,
+  });
+  const ids = completions.map((completion) => completion.ids);
+  return { batch: joinCompletions(padded, ids, options.maxNewTokens, folder.padId), completions };
+}
+
+/** Texts of completions, special tokens left out. */
+export const decodeAll = (folder: ModelFolder, completions: readonly Completion[]): Promise<string[]> =>
+  Promise.all(completions.map(({ ids }) => folder.tokenizer!.decode(ids)));
+
+/** Mean length of completions in tokens. */
+export const meanLength = (completions: readonly (readonly number[])[]): number =>
+  completions.reduce((sum, { length }) => sum + length, 0) / completions.length;

@@ -1,0 +1,47 @@
+/** The settings of a stage at one step: numbers as in the config, schedules evaluated, and the scalars of the optimiser. */
+import { tf } from "tfjs-jit";
+import type { AdamWSettings, StepScalars } from "../student/optimiser.js";
+import { compileSchedule, type Schedule, type ScheduleVariables } from "./schedule.js";
+
+/** A number, or an expression of step, steps and iteration. */
+export type ScheduleValue = number | string;
+
+/** Keys that every stage that trains has, as in the config. */
+export type TrainingSettings = AdamWSettings & {
+  readonly steps: number;
+  readonly save_every: number;
+  readonly max_new_tokens: number;
+  readonly learning_rate: ScheduleValue;
+  readonly weight_decay: ScheduleValue;
+  readonly max_grad_norm: ScheduleValue;
+};
+
+/** The settings that change over the steps, by name: a function from a step to their values. */
+export async function compileSchedules<K extends string>(
+  settings: Readonly<Record<K, ScheduleValue>>,
+  names: readonly K[],
+): Promise<(variables: ScheduleVariables) => Record<K, number>> {
+  const schedules: [K, Schedule][] = [];
+  for (const name of names) schedules.push([name, await compileSchedule(settings[name])]);
+  return (variables) => Object.fromEntries(schedules.map(([name, at]) => [name, at(variables)])) as Record<K, number>;
+}
+
+/** What the optimiser needs at one step, as tensors; the caller disposes them. */
+export function stepScalars(
+  step: number,
+  now: Readonly<Record<"learning_rate" | "weight_decay" | "max_grad_norm", number>>,
+): StepScalars {
+  return {
+    step: tf.scalar(step),
+    learningRate: tf.scalar(now.learning_rate),
+    weightDecay: tf.scalar(now.weight_decay),
+    maxGradNorm: tf.scalar(now.max_grad_norm),
+  };
+}
+
+/** The fixed settings of AdamW alone: what a compiled step depends on. */
+export const adamwSettings = ({ adam_beta1, adam_beta2, adam_epsilon }: AdamWSettings): AdamWSettings => ({
+  adam_beta1,
+  adam_beta2,
+  adam_epsilon,
+});

@@ -1,0 +1,78 @@
+/** Supervised fine-tuning: cross-entropy on the completions in the data. */
+import { jit, tf } from "tfjs-jit";
+import { joinCompletions, padPrompts } from "../model/batch.js";
+import type { Gemma2Config } from "../model/config.js";
+import { type BatchTensors, batchTensors, completionIds, completionLogits } from "../model/scoring.js";
+import {
+  type AdamWSettings,
+  createTrainable,
+  disposeMoments,
+  minimise,
+  type StepScalars,
+  type Trainable,
+} from "../student/optimiser.js";
+import { planBatch } from "./batches.js";
+import { crossEntropy, tokenMean } from "./losses.js";
+import { type EncodedRow, encodeCompletions, meanLength } from "./rollouts.js";
+import { adamwSettings, compileSchedules, stepScalars, type TrainingSettings } from "./settings.js";
+import { type LoadedModel, type StageContext, train } from "./training.js";
+
+/** The `sft` section of the config, which documents each key. */
+export type SftSettings = TrainingSettings & { readonly batch_size: number };
+
+/** Trains the model in place. */
+export async function sft(
+  model: LoadedModel,
+  rows: readonly EncodedRow[],
+  settings: SftSettings,
+  context: StageContext,
+): Promise<void> {
+  const { config, padId } = model.folder;
+  const { steps, batch_size: size, max_new_tokens: maxNewTokens } = settings;
+  const completions = await encodeCompletions(model.folder, rows, maxNewTokens);
+  const at = await compileSchedules(settings, ["learning_rate", "weight_decay", "max_grad_norm"]);
+  const trainable = createTrainable(model.parameters);
+
+  await train(trainable, {}, settings, context, async (step) => {
+    const begin = performance.now();
+    const now = at({ step, steps, iteration: context.iteration });
+    const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size });
+    const prompts = padPrompts(
+      picked.map((i) => rows[i]!.prompt),
+      padId,
+    );
+    const learned = picked.map((i) => completions[i]!);
+    const tensors = batchTensors(joinCompletions(prompts, learned, maxNewTokens, padId));
+    const scalars = stepScalars(step, now);
+    const result = sftStep(trainable, config, tensors, scalars, adamwSettings(settings));
+    const [loss, gradNorm] = [result.loss.dataSync()[0]!, result.gradNorm.dataSync()[0]!];
+    tf.dispose({ ...tensors, ...scalars, ...result });
+    const length = meanLength(learned);
+    return {
+      loss,
+      learning_rate: now.learning_rate,
+      grad_norm: gradNorm,
+      completion_length: length,
+      tokens_per_second: (1000 * length * size) / (performance.now() - begin),
+    };
+  });
+  disposeMoments(trainable);
+}
+
+const sftStep = jit(function sftStep(
+  trainable: Trainable,
+  config: Gemma2Config,
+  batch: BatchTensors,
+  scalars: StepScalars,
+  adamw: AdamWSettings,
+): { loss: tf.Tensor; gradNorm: tf.Tensor } {
+  const targets_N = completionIds(batch);
+  const lossOf = (logits_NV: tf.Tensor2D) => tokenMean(crossEntropy(logits_NV, targets_N), batch.counted_N);
+  const { loss, gradNorm } = minimise(
+    trainable,
+    (weights) => lossOf(completionLogits(weights, config, batch)),
+    adamw,
+    scalars,
+  );
+  return { loss, gradNorm };
+});

@@ -1,0 +1,109 @@
+/** What the stages that train have in common: the loop over steps, training checkpoints, resuming, the finished model. */
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { ModelFolder } from "../model/load.js";
+import { downloadTensor, type HostTensors, type Parameters, uploadParameters } from "../model/parameters.js";
+import { saveModel } from "../model/save.js";
+import type { Trainable } from "../student/optimiser.js";
+import { loadTrainingState, saveTrainingState } from "../student/training-state.js";
+
+/** A model folder with its weights on the device. */
+export type LoadedModel = { readonly folder: ModelFolder; readonly parameters: Parameters };
+
+/** What a step tells: keys are those of log.jsonl. */
+export type Metrics = Record<string, number>;
+
+/** Where a stage stands in its run. */
+export type StageContext = {
+  /** Such as "distill" or "iteration-1/run-2": with the seed it decides every batch and random number. */
+  readonly stage: string;
+  readonly seed: number;
+  /** Of WARP, from 1; 1 in a stage that runs by itself. */
+  readonly iteration: number;
+  /** Folder for training checkpoints and, at the end, the model. */
+  readonly dir: string;
+  /** Aborted when the stage shall save and stop after its step. */
+  readonly signal: AbortSignal;
+  /** Awaited between steps: lets the process hear that it shall stop. */
+  breathe(): Promise<void>;
+  /** Told once, how many steps an earlier process has done. */
+  onStart(done: number): void;
+  /** Told after each step. */
+  onStep(step: number, metrics: Metrics): void;
+};
+
+/** Training that cannot go on: what was saved last is whole. */
+export class TrainingError extends Error {
+  override readonly name = "TrainingError";
+}
+
+/**
+ * Runs `oneStep` for the steps that are not done yet. The state is saved every `save_every` steps and when the signal
+ * aborts, which then throws its reason. `extra` are parameters beside the trainable ones that move with the run.
+ * Steps must follow from their number and the state alone: then a resumed run ends with the same bits.
+ */
+export async function train(
+  { parameters, m, v }: Trainable,
+  extra: Parameters,
+  { steps, save_every }: { readonly steps: number; readonly save_every: number },
+  context: StageContext,
+  oneStep: (step: number) => Promise<Metrics>,
+): Promise<void> {
+  const shapes = Object.fromEntries(Object.entries(parameters).map(([name, { shape }]) => [name, shape]));
+  const saved = await loadTrainingState(context.dir, shapes);
+  if (saved !== undefined) {
+    uploadParameters(parameters, saved.parameters);
+    uploadParameters(m, saved.m);
+    uploadParameters(v, saved.v);
+    uploadParameters(extra, saved.extra);
+  }
+  const save = (step: number) =>
+    saveTrainingState(context.dir, {
+      step,
+      parameters: lazyTensors(parameters),
+      m: lazyTensors(m),
+      v: lazyTensors(v),
+      extra: lazyTensors(extra),
+      meta: null,
+    });
+
+  const done = saved?.step ?? 0;
+  context.onStart(done);
+  for (let step = done + 1; step <= steps; step++) {
+    const metrics = await oneStep(step);
+    if (!Number.isFinite(metrics.loss))
+      throw new TrainingError(
+        `${context.stage}: the loss is ${metrics.loss} at step ${step}; lower learning_rate or max_grad_norm, and start the run again`,
+      );
+    context.onStep(step, metrics);
+    await context.breathe();
+    if (context.signal.aborted || (step % save_every === 0 && step < steps)) await save(step);
+    context.signal.throwIfAborted();
+  }
+}
+
+/**
+ * Puts the stage's model into its folder, beside the training checkpoints: float32, since a later stage must see what
+ * changed. Every file is whole; the folder is once this has returned.
+ */
+export async function saveStageModel(dir: string, { folder, parameters }: LoadedModel): Promise<void> {
+  const partial = join(dir, "result.partial");
+  await mkdir(dir, { recursive: true });
+  await saveModel(partial, lazyTensors(parameters), { config: folder.rawConfig, from: folder.dir, dtype: "float32" });
+  for (const name of await readdir(partial)) await rename(join(partial, name), join(dir, name));
+  await rm(partial, { recursive: true });
+}
+
+/** Tensors whose values are copied from the device when they are read. */
+const lazyTensors = (parameters: Parameters): HostTensors =>
+  Object.fromEntries(
+    Object.entries(parameters).map(([name, variable]) => [
+      name,
+      {
+        shape: variable.shape,
+        get values() {
+          return downloadTensor(variable);
+        },
+      },
+    ]),
+  );
