@@ -13,5 +13,5 @@ export const serveCommand = new Command("serve")
   .action(async (options) => {
     const { serveModel } = await import("./serve-model.js");
     const { compiledModule } = await import("./paths.js");
-    await serveModel(options, compiledModule("pipelines/tasks/score-host.js"));
+    await serveModel(options, compiledModule("pipelines/tasks/serve.js"));
   });

@@ -1,0 +1,38 @@
+/** Work that goes through rows in batches, as steps that a progress display follows. */
+import type { TaskContext } from "./events.js";
+
+/**
+ * Calls `run` for each batch of `size` items in their order (the last may be smaller). It returns how many tokens it
+ * dealt with; what is told with each step is the mean speed so far. The task can be stopped between two batches.
+ */
+export async function runBatches<T>(
+  stage: string,
+  items: readonly T[],
+  size: number,
+  { emit, signal, breathe }: TaskContext,
+  run: (batch: readonly T[], index: number) => Promise<number>,
+): Promise<void> {
+  const steps = Math.ceil(items.length / size);
+  const startMs = performance.now();
+  let tokens = 0;
+  emit({ type: "stage", stage, steps, done: 0 });
+  for (let index = 0; index < steps; index++) {
+    await breathe();
+    signal.throwIfAborted();
+    tokens += await run(items.slice(index * size, (index + 1) * size), index);
+    const seconds = (performance.now() - startMs) / 1000;
+    emit({ type: "step", stage, step: index + 1, metrics: { tokens_per_second: tokens / seconds } });
+  }
+  emit({ type: "stage", stage, steps, done: steps });
+}
+
+/**
+ * Log-probabilities for a line of JSON, with the nine digits that tell a float32 from its neighbours.
+ * @throws RangeError if one is no number, which JSON would turn into null: `what` says whose it is.
+ */
+export function jsonLogprobs(logprobs: Iterable<number>, what: string): number[] {
+  return Array.from(logprobs, (value, i) => {
+    if (Number.isFinite(value)) return Number(value.toPrecision(9));
+    throw new RangeError(`${what}: the log-probability of token ${i} is ${value}: the model's activations overflow`);
+  });
+}

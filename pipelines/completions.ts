@@ -1,0 +1,67 @@
+/** Completions of rows, batch by batch: what `heddle generate` and `heddle eval` have in common. */
+import { deriveSeed } from "../distill/batches.js";
+import type { Row } from "../distill/data.js";
+import { padPrompts } from "../model/batch.js";
+import type { ModelFolder } from "../model/load.js";
+import { createParameters, disposeParameters } from "../model/parameters.js";
+import { loadWeights } from "../model/weights.js";
+import { type Completion, sampleCompletions } from "../student/sample.js";
+import { runBatches } from "./batch-steps.js";
+import type { EncodedRow } from "./encoded-rows.js";
+import type { TaskContext } from "./events.js";
+
+/** As the flags of `heddle generate` say. */
+export type CompletionOptions = {
+  readonly maxNewTokens: number;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly seed: number;
+  readonly batchSize: number;
+};
+
+/**
+ * Samples a completion of each row and hands it to `use`, in the order of the rows. A completion also ends where prompt
+ * and completion reach max_position_embeddings. Batches, shapes and random numbers follow from rows and options alone.
+ */
+export async function completeRows(
+  stage: string,
+  folder: ModelFolder,
+  rows: readonly EncodedRow[],
+  { batchSize, seed, maxNewTokens, ...choice }: CompletionOptions,
+  context: TaskContext,
+  use: (row: Row, completion: Completion) => Promise<void>,
+): Promise<void> {
+  const { config, padId, stopIds } = folder;
+  const parameters = createParameters(await loadWeights(folder.dir, config));
+  try {
+    const room = rows.map(({ ids }) => config.maxPositionEmbeddings - ids.length);
+    if (maxNewTokens > Math.min(...room)) {
+      const text = `completions end where a row has ${config.maxPositionEmbeddings} tokens, the model's max_position_embeddings`;
+      context.emit({ type: "note", text });
+    }
+    // One number for all batches, as is their size (the last is filled up with its own rows): each compiles a program.
+    const slots = Math.min(maxNewTokens, Math.max(...room));
+    const size = Math.min(batchSize, rows.length);
+
+    await runBatches(stage, rows, size, context, async (batch, index) => {
+      const full = Array.from({ length: size }, (_, i) => batch[i % batch.length]!.ids);
+      const completions = sampleCompletions(parameters, config, padPrompts(full, padId), {
+        ...choice,
+        maxNewTokens: slots,
+        stopIds,
+        seed: deriveSeed(seed, "generate", index),
+      });
+      let tokens = 0;
+      for (const [i, { row, ids }] of batch.entries()) {
+        const end = config.maxPositionEmbeddings - ids.length;
+        const completion = completions[i]!;
+        await use(row, { ids: completion.ids.slice(0, end), logprobs: completion.logprobs.slice(0, end) });
+        tokens += Math.min(end, completion.ids.length);
+      }
+      return tokens;
+    });
+  } finally {
+    disposeParameters(parameters);
+  }
+}

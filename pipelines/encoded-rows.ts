@@ -1,0 +1,75 @@
+/** Rows of data as token ids of one model: what `heddle score`, `generate` and `eval` work on. Checked before anything runs. */
+import {
+  completionText,
+  DataError,
+  place,
+  promptMessages,
+  type Row,
+  readRows,
+  type SystemPolicy,
+} from "../distill/data.js";
+import { encodeCompletions } from "../distill/rollouts.js";
+import { ModelError } from "../model/errors.js";
+import type { ModelFolder } from "../model/load.js";
+
+export type EncodedRow = { readonly row: Row; readonly ids: readonly number[] };
+
+/** What to read, and what a system message leads to. */
+export type DataOptions = { readonly data: string; readonly system: SystemPolicy };
+
+/**
+ * What `score` scores: `ids` as they are; else the prompt as `generate` takes it, followed by the row's completion (or
+ * the assistant's last message) and the token that ends it, as training sees them.
+ * @throws DataError with FILE:LINE where a row is none, or its ids do not fit the model
+ */
+export async function readSequences(folder: ModelFolder, { data, system }: DataOptions): Promise<EncodedRow[]> {
+  const rows = await readRows(data, { acceptIds: true });
+  return encodeRows(folder, rows, folder.config.maxPositionEmbeddings, async (row) => {
+    const prompt = await promptIds(folder, row, system);
+    if (row.ids !== undefined || completionText(row) === undefined) return prompt;
+    const [completion] = await encodeCompletions(folder, [{ row, prompt }], Infinity);
+    return [...prompt, ...completion!];
+  });
+}
+
+/**
+ * What `generate` continues: `ids` as they are, or the conversation up to its last message of the user.
+ * @throws DataError with FILE:LINE where a row is none, or its ids leave no room for a new token
+ */
+export async function readPrompts(folder: ModelFolder, { data, system }: DataOptions): Promise<EncodedRow[]> {
+  const rows = await readRows(data, { acceptIds: true });
+  return encodeRows(folder, rows, folder.config.maxPositionEmbeddings - 1, (row) => promptIds(folder, row, system));
+}
+
+/** A prompt is rendered as one message of the user; where the folder has no chat template it is taken as it is. */
+async function promptIds({ chat }: ModelFolder, row: Row, system: SystemPolicy): Promise<number[]> {
+  if (row.ids !== undefined) return row.ids;
+  if (row.prompt !== undefined && !chat.hasTemplate) return chat.textIds(row.prompt);
+  return chat.promptIds(promptMessages(row, system));
+}
+
+/** One after the other, so that the first bad row in the file is the one that is told. */
+async function encodeRows(
+  { config }: ModelFolder,
+  rows: readonly Row[],
+  maxTokens: number,
+  encode: (row: Row) => Promise<readonly number[]>,
+): Promise<EncodedRow[]> {
+  const encoded: EncodedRow[] = [];
+  for (const row of rows) {
+    const ids = await encode(row).catch((error: unknown) => {
+      throw error instanceof ModelError ? new DataError(`${row[place]}: ${error.message}`, { cause: error }) : error;
+    });
+    const wrong = ids.findIndex((id) => id >= config.vocabSize);
+    if (wrong >= 0) {
+      const range = `0 to ${config.vocabSize - 1} (vocab_size of the model)`;
+      throw new DataError(`${row[place]}: ids[${wrong}]: expected a token id from ${range}, got ${ids[wrong]}`);
+    }
+    if (ids.length > maxTokens) {
+      const context = `max_position_embeddings of the model is ${config.maxPositionEmbeddings}`;
+      throw new DataError(`${row[place]}: has ${ids.length} tokens, expected at most ${maxTokens} (${context})`);
+    }
+    encoded.push({ row, ids });
+  }
+  return encoded;
+}

@@ -1,0 +1,44 @@
+/** The work of `heddle eval`: how often the completion of a row is its answer. */
+import { DataError, place } from "../../distill/data.js";
+import { exactMatch } from "../../distill/rewards.js";
+import { ModelError } from "../../model/errors.js";
+import { openModel } from "../../model/load.js";
+import { completeRows } from "../completions.js";
+import { type DataOptions, readPrompts } from "../encoded-rows.js";
+import type { TaskContext } from "../events.js";
+
+export type EvalParams = DataOptions & {
+  readonly model: string;
+  readonly maxNewTokens: number;
+  readonly temperature: number;
+  readonly batchSize: number;
+};
+
+export type EvalResult = {
+  /** Share of rows whose completion is the answer but for blanks around it. */
+  accuracy: number;
+  count: number;
+  /** Of the accuracy, as a share of independent successes: sqrt(accuracy (1 - accuracy) / count). */
+  standard_error: number;
+};
+
+export async function run({ model, data, system, ...options }: EvalParams, context: TaskContext): Promise<EvalResult> {
+  const folder = await openModel(model);
+  const { tokenizer } = folder;
+  if (tokenizer === null) throw new ModelError(model, "no tokenizer.json, needed to compare completions with answers");
+  const rows = await readPrompts(folder, { data, system });
+  for (const { row } of rows) {
+    if (typeof row.answer === "string") continue;
+    throw new DataError(
+      `${row[place]}: answer: expected the text that is right, got ${row.answer === undefined ? "none" : JSON.stringify(row.answer)}`,
+    );
+  }
+  let right = 0;
+  const choice = { ...options, topK: 0, topP: 1, seed: 0 };
+  await completeRows("eval", folder, rows, choice, context, async (row, { ids }) => {
+    right += exactMatch(await tokenizer.decode(ids), row.answer!);
+  });
+  const count = rows.length;
+  const accuracy = right / count;
+  return { accuracy, count, standard_error: Math.sqrt((accuracy * (1 - accuracy)) / count) };
+}

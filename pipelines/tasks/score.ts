@@ -1,0 +1,39 @@
+/** The work of `heddle score`: ln p of every token of every row. */
+import { place } from "../../distill/data.js";
+import { paddedLength } from "../../model/batch.js";
+import { openModel } from "../../model/load.js";
+import { createParameters, disposeParameters } from "../../model/parameters.js";
+import { loadWeights } from "../../model/weights.js";
+import { scoreBatch } from "../../teacher/in-process.js";
+import { jsonLogprobs, runBatches } from "../batch-steps.js";
+import { type DataOptions, readSequences } from "../encoded-rows.js";
+import type { TaskContext } from "../events.js";
+import { writeStreamed } from "../output-file.js";
+
+export type ScoreParams = DataOptions & { readonly model: string; readonly out: string; readonly batchSize: number };
+
+/** Writes each row with `ids` and `logprobs`: null, then ln p(ids[i] | ids[<i]). */
+export async function run({ model, out, batchSize, ...data }: ScoreParams, context: TaskContext): Promise<void> {
+  const folder = await openModel(model);
+  const { config } = folder;
+  const sequences = await readSequences(folder, data);
+  const parameters = createParameters(await loadWeights(model, config));
+  const rows = Math.min(batchSize, sequences.length);
+  try {
+    await writeStreamed(out, (write) =>
+      runBatches("score", sequences, rows, context, async (batch) => {
+        const requests = batch.map(({ ids }) => ({ ids: [...ids], from: 1 }));
+        const longest = Math.max(...batch.map(({ ids }) => ids.length));
+        const length = Math.min(paddedLength(longest), config.maxPositionEmbeddings);
+        const scores = scoreBatch(parameters, config, { requests, k: 0, rows, length });
+        for (const [i, { row, ids }] of batch.entries()) {
+          const logprobs = [null, ...jsonLogprobs(scores[i]!.actual, row[place]!)];
+          write(`${JSON.stringify({ ...row, ids, logprobs })}\n`);
+        }
+        return batch.reduce((sum, { ids }) => sum + ids.length, 0);
+      }),
+    );
+  } finally {
+    disposeParameters(parameters);
+  }
+}
