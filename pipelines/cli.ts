@@ -2,14 +2,18 @@
 import { readFileSync } from "node:fs";
 import { Command } from "@commander-js/extra-typings";
 import { distillCommand } from "./distill.js";
+import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
 import { runProgram } from "./exit.js";
 import { generateCommand } from "./generate.js";
+import { inspectCommand } from "./inspect.js";
+import { litiCommand } from "./liti.js";
 import { packageRoot } from "./paths.js";
 import { rlCommand } from "./rl.js";
 import { scoreCommand } from "./score.js";
 import { serveCommand } from "./serve.js";
 import { sftCommand } from "./sft.js";
+import { slerpCommand } from "./slerp.js";
 import { warpCommand } from "./warp.js";
 
 /** Runs a command line, without node and script, and returns the exit code. */
@@ -25,6 +29,10 @@ export function main(args: readonly string[]): Promise<number> {
     .addCommand(generateCommand)
     .addCommand(scoreCommand)
     .addCommand(evalCommand)
-    .addCommand(serveCommand);
+    .addCommand(serveCommand)
+    .addCommand(slerpCommand)
+    .addCommand(litiCommand)
+    .addCommand(inspectCommand)
+    .addCommand(doctorCommand);
   return runProgram(program, args);
 }

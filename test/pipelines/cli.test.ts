@@ -35,7 +35,8 @@ describe("heddle", () => {
   test("--help lists the commands and loads commander alone: it must not keep anybody waiting", async () => {
     const { code, stdout } = await heddle("--help");
     expect(code).toBe(0);
-    for (const command of ["warp", "sft", "distill", "rl", "generate", "score", "eval", "serve"]) {
+    const work = ["warp", "sft", "distill", "rl", "generate", "score", "eval", "serve"];
+    for (const command of [...work, "slerp", "liti", "inspect", "doctor"]) {
       expect(stdout).toMatch(new RegExp(`^ {2}${command} `, "m"));
     }
 
