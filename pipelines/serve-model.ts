@@ -5,7 +5,9 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
 import { readModelConfig } from "../model/config.js";
+import { loadTokenizer } from "../model/tokenizer.js";
 import { batchingScore } from "../teacher/batching.js";
+import type { ServedModel } from "../teacher/completion-request.js";
 import { teacherApp } from "../teacher/server.js";
 import type { TokenScores } from "../teacher/teacher.js";
 import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
@@ -34,9 +36,11 @@ const CHILD_GRACE_MS = 300;
  * open({ model }) returns the function from a Batch to TokenScores, one for each of the batch's requests.
  */
 export async function serveModel(options: ServeOptions, task: URL): Promise<void> {
-  const { vocabSize, maxPositionEmbeddings: maxModelLen } = await readModelConfig(options.model);
-  const { maxBatchTokens, fixedShapes } = options;
   const stopped = stopSignal();
+  const { vocabSize, maxPositionEmbeddings: maxModelLen, bosTokenId } = await readModelConfig(options.model);
+  const sha256 = await tokenizerSha256(options.model);
+  const encode = await textEncoder(options.model, bosTokenId);
+  const { maxBatchTokens, fixedShapes } = options;
 
   const scorer = restartingHost(() => startHost(task, { model: options.model }), say);
   const app = teacherApp({
@@ -44,7 +48,8 @@ export async function serveModel(options: ServeOptions, task: URL): Promise<void
     vocabSize,
     maxModelLen,
     maxLogprobs: options.maxLogprobs === -1 ? vocabSize : Math.min(options.maxLogprobs, vocabSize),
-    tokenizerSha256: await tokenizerSha256(options.model),
+    tokenizerSha256: sha256,
+    encode,
     score: batchingScore((batch) => scorer.request<TokenScores[]>(batch), { maxBatchTokens, maxModelLen, fixedShapes }),
     unavailable: scorer.unavailable,
   });
@@ -63,6 +68,16 @@ export async function serveModel(options: ServeOptions, task: URL): Promise<void
     await Promise.race([scorer.close(), sleep(CHILD_GRACE_MS)]);
   }
   process.exit(0);
+}
+
+/** Ids of a text as vLLM makes them: with one `<bos>`, also where the text spells it out. */
+async function textEncoder(model: string, bosTokenId: number | null): Promise<ServedModel["encode"]> {
+  const tokenizer = await loadTokenizer(model);
+  if (tokenizer === null) return null;
+  return async (text) => {
+    const ids = await tokenizer.encode(text);
+    return bosTokenId === null || ids[0] === bosTokenId ? ids : [bosTokenId, ...ids];
+  };
 }
 
 function say(text: string): void {

@@ -22,8 +22,8 @@ export type ServedModel = {
   maxModelLen: number;
   /** Largest prompt_logprobs. */
   maxLogprobs: number;
-  /** The tokenizer, special tokens included; without it prompts must be token ids. */
-  encode?: (text: string) => number[];
+  /** The tokenizer, `<bos>` included; null: prompts must be token ids. */
+  encode: ((text: string) => Promise<number[]>) | null;
 };
 
 export type CompletionRequest = {
@@ -31,8 +31,6 @@ export type CompletionRequest = {
   k: number;
   /** The client wants the ids that were scored. */
   returnTokenIds: boolean;
-  /** False: the client needs no text of the tokens. */
-  detokenize: boolean;
 };
 
 /** One answer holds at most this many log-probabilities, which is some 100 MB of JSON. */
@@ -42,12 +40,12 @@ const ENTRIES_PER_ANSWER = 8_000_000;
  * Checks a parsed body as vLLM would, and throws BadRequest with what was wrong. Unknown fields are ignored, as there.
  * `prompt_logprobs_start`, one number a prompt or one for all, is heddle's: the first position that is scored.
  */
-export function parseCompletionRequest(body: unknown, model: ServedModel): CompletionRequest {
+export async function parseCompletionRequest(body: unknown, model: ServedModel): Promise<CompletionRequest> {
   if (!isObject(body)) throw new BadRequest(`expected a JSON object, got ${show(body)}`, null);
   checkModel(body.model, model);
   checkNothingGenerated(body);
   const k = parseTopK(body, model);
-  const prompts = parsePrompts(body.prompt, model);
+  const prompts = await parsePrompts(body.prompt, model);
   const starts = parseStarts(body.prompt_logprobs_start, prompts);
   const requests = prompts.map((ids, i) => ({ ids, from: starts[i]! }));
   const entries = requests.reduce((sum, { ids, from }) => sum + (ids.length - from) * k, 0);
@@ -58,7 +56,7 @@ export function parseCompletionRequest(body: unknown, model: ServedModel): Compl
       "prompt_logprobs",
     );
   }
-  return { requests, k, returnTokenIds: body.return_token_ids === true, detokenize: body.detokenize !== false };
+  return { requests, k, returnTokenIds: body.return_token_ids === true };
 }
 
 type Body = Record<string, unknown>;
@@ -102,7 +100,7 @@ function parseTopK(body: Body, { vocabSize, maxLogprobs }: ServedModel): number 
   return wanted as number;
 }
 
-function parsePrompts(prompt: unknown, model: ServedModel): number[][] {
+async function parsePrompts(prompt: unknown, model: ServedModel): Promise<number[][]> {
   if (prompt === undefined || prompt === null) throw new BadRequest("prompt: missing", "prompt");
   const isOne = typeof prompt === "string" || (Array.isArray(prompt) && typeof prompt[0] === "number");
   const prompts: unknown = isOne ? [prompt] : prompt;
@@ -110,14 +108,18 @@ function parsePrompts(prompt: unknown, model: ServedModel): number[][] {
     throw new BadRequest(`prompt: expected token ids, a text, or a list of either, got ${show(prompt)}`, "prompt");
   }
   if (prompts.length === 0) throw new BadRequest("prompt: is empty", "prompt");
-  return prompts.map((one: unknown, i) => parsePrompt(one, isOne ? "prompt" : `prompt[${i}]`, model));
+  return Promise.all(prompts.map((one: unknown, i) => parsePrompt(one, isOne ? "prompt" : `prompt[${i}]`, model)));
 }
 
-function parsePrompt(prompt: unknown, where: string, { encode, vocabSize, maxModelLen }: ServedModel): number[] {
+async function parsePrompt(
+  prompt: unknown,
+  where: string,
+  { encode, vocabSize, maxModelLen }: ServedModel,
+): Promise<number[]> {
   let ids: unknown = prompt;
   if (typeof prompt === "string") {
     if (!encode) throw new BadRequest(`${where}: is a text, this server takes token ids only`, "prompt");
-    ids = encode(prompt);
+    ids = await encode(prompt);
   }
   if (!Array.isArray(ids)) {
     throw new BadRequest(`${where}: expected token ids or a text, got ${show(prompt)}`, "prompt");

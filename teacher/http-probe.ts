@@ -14,7 +14,7 @@ export function parseBaseUrl(url: string): string {
 }
 
 /** data[0] of /v1/models; the last two are heddle's own. */
-export type WireModel = { id: string; max_model_len?: number; vocab_size?: number; tokenizer_sha256?: string };
+export type WireModel = { id: string; owned_by?: string; vocab_size?: number; tokenizer_sha256?: string };
 
 /** Waits until the server is healthy and asks what it serves. */
 export async function probe(baseUrl: string, options: CallOptions, signal: AbortSignal): Promise<WireModel> {
@@ -51,4 +51,4 @@ export function checkStudent(baseUrl: string, model: WireModel, student: Student
 }
 
 /** heddle's own server leaves out what is before `from`; vLLM sends every position of the prompt. */
-export const isHeddle = (model: WireModel) => model.tokenizer_sha256 !== undefined;
+export const isHeddle = (model: WireModel) => model.owned_by === "heddle";

@@ -140,7 +140,7 @@ async function scoreChunk(
     max_tokens: 1,
     temperature: 0,
     prompt_logprobs: k,
-    ...(isHeddle(model) && { prompt_logprobs_start: chunk.map((request) => request.from), detokenize: false }),
+    ...(isHeddle(model) && { prompt_logprobs_start: chunk.map((request) => request.from) }),
   };
   const text = await call("POST", `${baseUrl}/v1/completions`, body, callOptions, signal).catch((error: unknown) => {
     throw error instanceof TeacherError ? withLogprobsHint(error, k) : error;

@@ -99,26 +99,18 @@ export function tailOf(logprobs: readonly number[]): number {
  * The two arrays as JSON text in pieces of one position each, so that an answer of any size is never one string.
  * The actual token comes first, as in vLLM: clients read it there. Positions before `from` are null.
  */
-export function* writePromptLogprobs(
-  scores: TokenScores,
-  request: ScoreRequest,
-  decodeToken: ((id: number) => string) | undefined,
-): Generator<string> {
+export function* writePromptLogprobs(scores: TokenScores, request: ScoreRequest): Generator<string> {
   const { ids, from } = request;
   yield `"prompt_logprobs":[${"null,".repeat(from).slice(0, -1)}`;
   for (let position = from; position < ids.length; position++) {
-    yield `,${rowText(scores, position - from, ids[position]!, decodeToken)}`;
+    yield `,${rowText(scores, position - from, ids[position]!)}`;
   }
   const tails = Array.from(scores.tail, (tail) => numberText(tail));
   yield `],"prompt_logprobs_tail":[${[...Array<string>(from).fill("null"), ...tails].join(",")}]`;
 }
 
-function rowText(scores: TokenScores, i: number, actualId: number, decodeToken: ((id: number) => string) | undefined) {
+function rowText(scores: TokenScores, i: number, actualId: number) {
   const { k } = scores;
-  const tokenText = (id: number, logprob: number, rank: number) => {
-    const decoded = decodeToken ? `,"decoded_token":${JSON.stringify(decodeToken(id))}` : "";
-    return `"${id}":{"logprob":${numberText(logprob)},"rank":${rank}${decoded}}`;
-  };
   // A rank past the k would need a count over the vocabulary: k + 1 sorts where it belongs.
   let actualText = tokenText(actualId, scores.actual[i]!, k + 1);
   let othersText = "";
@@ -130,6 +122,9 @@ function rowText(scores: TokenScores, i: number, actualId: number, decodeToken: 
   }
   return `{${actualText}${othersText}}`;
 }
+
+const tokenText = (id: number, logprob: number, rank: number) =>
+  `"${id}":{"logprob":${numberText(logprob)},"rank":${rank}}`;
 
 /** NaN becomes null, which a reader refuses; everything below -9999 becomes -9999. */
 const numberText = (value: number) => (Number.isNaN(value) ? "null" : String(Math.max(value, ZERO_LOGPROB)));

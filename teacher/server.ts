@@ -13,14 +13,12 @@ export class ScorerUnavailable extends Error {
 export type Score = (requests: ScoreRequest[], k: number, signal: AbortSignal) => Promise<TokenScores[]>;
 
 export type TeacherAppOptions = ServedModel & {
-  /** Compared by heddle's client: see tokenizerSha256 in tokenizer-hash.ts. */
-  tokenizerSha256: string;
+  /** Compared by heddle's client: see tokenizerSha256 in tokenizer-hash.ts. null: the model has none. */
+  tokenizerSha256: string | null;
   /** May reject with ScorerUnavailable; the signal is aborted when the client has gone. */
   score: Score;
   /** Why nothing can be scored now ("the model is loading"), or null. */
   unavailable?: () => string | null;
-  /** Adds `decoded_token` to the answers. */
-  decodeToken?: (id: number) => string;
 };
 
 /** The app alone: @hono/node-server serves it, tests call app.request. */
@@ -37,11 +35,11 @@ export function teacherApp(options: TeacherAppOptions): Hono {
   app.get("/v1/models", (c) => c.json({ object: "list", data: [modelCard(options, startedS)] }));
 
   app.post("/v1/completions", async (c) => {
-    const request = parseCompletionRequest(await readJson(c), options);
+    const request = await parseCompletionRequest(await readJson(c), options);
     const problem = unavailable();
     if (problem !== null) return serverError(c, 503, problem);
     const scores = await options.score(request.requests, request.k, c.req.raw.signal);
-    return streamJson(completionText(request, scores, options));
+    return streamJson(completionText(request, scores, options.modelName));
   });
 
   app.notFound((c) =>
@@ -73,7 +71,7 @@ const modelCard = ({ modelName, maxModelLen, vocabSize, tokenizerSha256 }: Teach
   owned_by: "heddle",
   max_model_len: maxModelLen,
   vocab_size: vocabSize,
-  tokenizer_sha256: tokenizerSha256,
+  ...(tokenizerSha256 !== null && { tokenizer_sha256: tokenizerSha256 }),
 });
 
 type OpenAiError = { message: string; type: string; param?: string | null; code?: string | null };
@@ -95,9 +93,9 @@ async function readJson(c: Context): Promise<unknown> {
 
 /** The answer in pieces, a choice a prompt. */
 function* completionText(
-  { requests, returnTokenIds, detokenize }: CompletionRequest,
+  { requests, returnTokenIds }: CompletionRequest,
   scores: TokenScores[],
-  { modelName, decodeToken }: TeacherAppOptions,
+  modelName: string,
 ): Generator<string> {
   const head = { id: `cmpl-${randomUUID()}`, object: "text_completion", created: nowInSeconds(), model: modelName };
   yield `${JSON.stringify(head).slice(0, -1)},"choices":[`;
@@ -105,7 +103,7 @@ function* completionText(
     const tokenIds = returnTokenIds ? { prompt_token_ids: request.ids, token_ids: [] } : {};
     const choice = { index, text: "", logprobs: null, finish_reason: "length", stop_reason: null, ...tokenIds };
     yield `${index === 0 ? "" : ","}${JSON.stringify(choice).slice(0, -1)},`;
-    yield* writePromptLogprobs(scores[index]!, request, detokenize ? decodeToken : undefined);
+    yield* writePromptLogprobs(scores[index]!, request);
     yield "}";
   }
   const promptTokens = requests.reduce((sum, { ids }) => sum + ids.length, 0);

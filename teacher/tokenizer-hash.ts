@@ -1,7 +1,8 @@
 /** Whether two models mean the same by their token ids. */
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { ModelError } from "../model/errors.js";
+import { readJsonIfAny } from "../model/json.js";
 
 /** The parts of tokenizer.json that give ids to tokens. Unigram models hold a list of [token, score]. */
 type TokenizerJson = {
@@ -10,14 +11,16 @@ type TokenizerJson = {
 };
 
 /**
- * sha256, in hexadecimal, of the table from ids to tokens in a model folder's tokenizer.json. Not of the file: the same
- * tokenizer saved by two versions of transformers differs in its bytes.
+ * sha256, in hexadecimal, of the table from ids to tokens in a model folder's tokenizer.json; null where there is none.
+ * Not of the file: the same tokenizer saved by two versions of transformers differs in its bytes.
  */
-export async function tokenizerSha256(modelDir: string): Promise<string> {
+export async function tokenizerSha256(modelDir: string): Promise<string | null> {
   const path = join(modelDir, "tokenizer.json");
-  const { model, added_tokens: addedTokens = [] } = JSON.parse(await readFile(path, "utf8")) as TokenizerJson;
+  const json = (await readJsonIfAny(path)) as TokenizerJson | null;
+  if (json === null) return null;
+  const { model, added_tokens: addedTokens = [] } = json;
   const vocab = model?.vocab;
-  if (!vocab) throw new Error(`${path}: has no model.vocab, expected the tokenizer.json of a Hugging Face tokenizer`);
+  if (!vocab) throw new ModelError(path, "no model.vocab, expected the tokenizer.json of a Hugging Face tokenizer");
   const tokens = new Map<number, string>(
     Array.isArray(vocab)
       ? vocab.map(([token], id) => [id, token])

@@ -22,7 +22,14 @@ function modelFolder(...files: string[]): string {
   const dir = mkdtempSync(join(tmpdir(), "heddle-serve-"));
   const config = { model_type: "gemma2", vocab_size: VOCAB_SIZE, max_position_embeddings: 40 };
   writeFileSync(join(dir, "config.json"), JSON.stringify(config));
-  writeFileSync(join(dir, "tokenizer.json"), JSON.stringify({ model: { vocab: { a: 0, b: 1 } } }));
+  const words = { type: "WordLevel", vocab: { "<unk>": 0, a: 3, b: 4, "<bos>": 2 }, unk_token: "<unk>" };
+  const bos = { id: 2, content: "<bos>", special: true, normalized: false, lstrip: false, rstrip: false };
+  const tokenizer = {
+    version: "1.0",
+    added_tokens: [{ ...bos, single_word: false }],
+    pre_tokenizer: { type: "Whitespace" },
+  };
+  writeFileSync(join(dir, "tokenizer.json"), JSON.stringify({ ...tokenizer, model: words }));
   for (const file of files) writeFileSync(join(dir, file), "");
   return dir;
 }
@@ -36,14 +43,14 @@ function start(model: string, port = 0): ChildProcess {
   return server;
 }
 
-/** Waits for a line on stderr. */
+/** Waits up to 20 s for a line on stderr. */
 async function said(pattern: RegExp): Promise<RegExpMatchArray> {
-  for (;;) {
+  for (const endMs = Date.now() + 20_000; Date.now() < endMs; await sleep(20)) {
     const match = pattern.exec(stderr);
     if (match) return match;
     if (server!.exitCode !== null) throw new Error(`the server ended with ${server!.exitCode}: ${stderr}`);
-    await sleep(20);
   }
+  throw new Error(`the server did not say ${pattern}: ${stderr}`);
 }
 const address = async () => (await said(/ready: (http:\S+)\/v1/))[1]!;
 
@@ -76,6 +83,18 @@ describe("heddle serve", () => {
       `loading ${model}; ${url}/health says when it is ready\n` +
         `ready: ${url}/v1/completions scores with ${model} (Ctrl-C stops)\n`,
     );
+  });
+
+  test("texts get one <bos>", async () => {
+    start(modelFolder());
+    const body = { prompt: ["a b", "<bos>b"], prompt_logprobs: 0, return_token_ids: true };
+    const { choices } = (await (await post(await address(), body)).json()) as {
+      choices: { prompt_token_ids: number[] }[];
+    };
+    expect(choices.map((choice) => choice.prompt_token_ids)).toEqual([
+      [2, 3, 4],
+      [2, 4],
+    ]);
   });
 
   test("/health and refusals are answered at once while the model computes", async () => {

@@ -13,6 +13,7 @@ const app = teacherApp({
   maxModelLen: 64,
   maxLogprobs: VOCAB_SIZE,
   tokenizerSha256: "ab".repeat(32),
+  encode: null,
   score: async (requests, k) => {
     await sleep(30);
     return requests.map((request) => fakeScores(request, k));

@@ -66,6 +66,7 @@ describe("a server that is killed and started again", () => {
       maxModelLen: 64,
       maxLogprobs: VOCAB_SIZE,
       tokenizerSha256: "ab".repeat(32),
+      encode: null,
       score: async (requests, k) => requests.map((request) => fakeScores(request, k)),
     });
     let asked = 0;

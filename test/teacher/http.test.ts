@@ -16,6 +16,7 @@ const heddle = (options: Partial<TeacherAppOptions> = {}): Fetch => {
     maxModelLen: 64,
     maxLogprobs: VOCAB_SIZE,
     tokenizerSha256,
+    encode: null,
     score: async (requests, k) => requests.map((request) => fakeScores(request, k)),
     ...options,
   });
@@ -82,7 +83,6 @@ describe("httpTeacher with heddle's server", () => {
         temperature: 0,
         prompt_logprobs: 3,
         prompt_logprobs_start: [2],
-        detokenize: false,
       },
     ]);
   });

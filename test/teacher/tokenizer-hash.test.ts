@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { tokenizerSha256 } from "../../teacher/tokenizer-hash.js";
 
-async function hashOf(tokenizer: object, indent?: number): Promise<string> {
+async function hashOf(tokenizer: object, indent?: number): Promise<string | null> {
   const dir = await mkdtemp(join(tmpdir(), "heddle-tokenizer-"));
   await writeFile(join(dir, "tokenizer.json"), JSON.stringify(tokenizer, null, indent));
   return tokenizerSha256(dir);
@@ -41,9 +41,13 @@ describe("tokenizerSha256", () => {
     expect(await hashOf({ model: { vocab: { "<pad>": 0, b: 1, a: 2 } } })).not.toBe(await hashOf(tokenizer));
   });
 
+  test("a folder without tokenizer.json has none", async () => {
+    expect(await tokenizerSha256(await mkdtemp(join(tmpdir(), "heddle-tokenizer-")))).toBeNull();
+  });
+
   test("a file without a vocabulary is an error", async () => {
     await expect(hashOf({ version: "1.0" })).rejects.toThrow(
-      /tokenizer\.json: has no model\.vocab, expected the tokenizer\.json of a Hugging Face tokenizer$/,
+      /tokenizer\.json: no model\.vocab, expected the tokenizer\.json of a Hugging Face tokenizer$/,
     );
   });
 });
