@@ -1,5 +1,6 @@
 /** The work of `heddle eval`: how often the completion of a row is its answer. */
 import { DataError, place } from "../../distill/data.js";
+import { mean, standardError } from "../../distill/evaluate.js";
 import { exactMatch } from "../../distill/rewards.js";
 import { ModelError } from "../../model/errors.js";
 import { openModel } from "../../model/load.js";
@@ -18,7 +19,7 @@ export type EvalResult = {
   /** Share of rows whose completion is the answer but for blanks around it. */
   accuracy: number;
   count: number;
-  /** Of the accuracy, as a share of independent successes: sqrt(accuracy (1 - accuracy) / count). */
+  /** Of the accuracy, for independent rows: sqrt(accuracy (1 - accuracy) / (count - 1)). null for one row, in JSON. */
   standard_error: number;
 };
 
@@ -33,12 +34,10 @@ export async function run({ model, data, system, ...options }: EvalParams, conte
       `${row[place]}: answer: expected the text that is right, got ${row.answer === undefined ? "none" : JSON.stringify(row.answer)}`,
     );
   }
-  let right = 0;
+  const rewards: number[] = [];
   const choice = { ...options, topK: 0, topP: 1, seed: 0 };
   await completeRows("eval", folder, rows, choice, context, async (row, { ids }) => {
-    right += exactMatch(await tokenizer.decode(ids), row.answer!);
+    rewards.push(exactMatch(await tokenizer.decode(ids), row.answer!));
   });
-  const count = rows.length;
-  const accuracy = right / count;
-  return { accuracy, count, standard_error: Math.sqrt((accuracy * (1 - accuracy)) / count) };
+  return { accuracy: mean(rewards), count: rewards.length, standard_error: standardError(rewards) };
 }

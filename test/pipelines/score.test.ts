@@ -1,0 +1,195 @@
+/** `heddle score`: its task in this process, and the command as a user runs it. */
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { tf } from "tfjs-jit";
+import { beforeAll, describe, expect, test } from "vitest";
+import { openModel } from "../../model/load.js";
+import { run } from "../../pipelines/tasks/score.js";
+import { copyOf } from "../model/folder.js";
+import { fixture, readGolden } from "../model/golden.js";
+import { heddle, readJsonl, rowsFile, taskContext } from "./command.js";
+
+type Scored = { ids: number[]; logprobs: (number | null)[] };
+const teacher = fixture("arithmetic/teacher");
+const tiny = fixture("models/gemma2-tiny");
+const user = (content: string) => ({ role: "user", content });
+const assistant = (content: string) => ({ role: "assistant", content });
+
+async function score(rows: object[], { model = teacher, batchSize = 2, system = "error" as const } = {}) {
+  const { data, out } = rowsFile(rows);
+  const context = taskContext();
+  await run({ model, data, out, batchSize, system }, context);
+  return { scored: readJsonl<Scored & Record<string, unknown>>(out), events: context.events };
+}
+
+/** The message of the error that rows lead to; FILE stands for the path of the data. */
+async function complaint(rows: object[], model = teacher): Promise<string> {
+  const { dir, data, out } = rowsFile(rows);
+  const error = await run({ model, data, out, batchSize: 2, system: "error" }, taskContext()).catch((e: unknown) => e);
+  expect(error).toMatchObject({ name: "DataError" });
+  expect(readdirSync(dir)).toEqual(["rows.jsonl"]);
+  return (error as Error).message.replaceAll(data, "FILE");
+}
+
+describe("rows of ids", () => {
+  let rows: { ids: number[]; name: string }[];
+  let expected: number[][];
+  /** The sequences of the golden file without their padding, and ln p of their tokens by the logits of transformers. */
+  beforeAll(async () => {
+    const golden = await readGolden(tiny);
+    const logprobs = tf.logSoftmax(golden.logits!).arraySync() as number[][][];
+    const attention = golden.attention_mask!.arraySync() as number[][];
+    const ids = golden.ids!.arraySync() as number[][];
+    const begins = attention.map((row) => row.indexOf(1));
+    rows = ids.map((row, b) => ({ ids: row.slice(begins[b]), name: `row ${b}` }));
+    expected = rows.map((row, b) => row.ids.slice(1).map((id, i) => logprobs[b]![begins[b]! + i]![id]!));
+  });
+
+  test.each([1, 2, 8])("in batches of %i: each row, in its order, plus its log-probabilities", async (batchSize) => {
+    const { scored } = await score(rows, { model: tiny, batchSize });
+    expect(scored.map(({ ids, name }) => ({ ids, name }))).toEqual(rows);
+    scored.forEach(({ logprobs }, b) => {
+      expect(logprobs[0]).toBeNull();
+      expect(logprobs.length).toBe(rows[b]!.ids.length);
+      logprobs.slice(1).forEach((logprob, i) => {
+        expect(Math.abs(logprob! - expected[b]![i]!)).toBeLessThan(4e-4);
+      });
+    });
+  });
+
+  test("one token has no log-probability", async () => {
+    expect((await score([{ ids: [7] }])).scored).toEqual([{ ids: [7], logprobs: [null] }]);
+  });
+
+  test("what was scored is scored again as it was", async () => {
+    const { scored } = await score([{ prompt: "1+1=" }]);
+    expect((await score(scored)).scored).toEqual(scored);
+  });
+});
+
+describe("rows of text", () => {
+  test("are prompts as the model sees them in training, completion and stop token included", async () => {
+    const { chat, tokenizer } = await openModel(teacher);
+    const prompt = await chat.promptIds([user("1+1=")]);
+    const completion = [...(await tokenizer!.encode("2")), 6];
+    const conversation = [user("1+1="), assistant("2"), user("+3=")];
+    const { scored } = await score([
+      { prompt: "1+1=", answer: "2" },
+      { messages: [user("1+1=")] },
+      { messages: conversation },
+      { messages: [user("1+1="), assistant("2")] },
+      { prompt: "1+1=", completion: "2" },
+    ]);
+    expect(scored.map(({ ids }) => ids)).toEqual([
+      prompt,
+      prompt,
+      await chat.promptIds(conversation),
+      [...prompt, ...completion],
+      [...prompt, ...completion],
+    ]);
+    expect(scored[0]).toMatchObject({ prompt: "1+1=", answer: "2" });
+    expect(scored[3]!.logprobs.at(-2)).toBeGreaterThan(-1); // The teacher knows that 1+1=2.
+  });
+
+  test("are plain texts with one <bos> where the folder has no chat template", async () => {
+    const model = await copyOf("arithmetic/teacher");
+    await rm(join(model, "chat_template.jinja"));
+    const { scored } = await score([{ prompt: "1+1=" }, { prompt: "<bos>1+1=" }], { model });
+    const { tokenizer } = await openModel(model);
+    expect(scored.map(({ ids }) => ids)).toEqual(Array(2).fill([2, ...(await tokenizer!.encode("1+1="))]));
+  });
+});
+
+test("tells its batches as steps, with the tokens of all rows a second, and leaves no tensor behind", async () => {
+  const before = tf.memory().numTensors;
+  const { events } = await score(Array.from({ length: 5 }, () => ({ ids: [2, 3, 4] })));
+  const metrics = { tokens_per_second: expect.any(Number) };
+  expect(events).toEqual([
+    { type: "stage", stage: "score", steps: 3, done: 0 },
+    ...[1, 2, 3].map((step) => ({ type: "step", stage: "score", step, metrics })),
+    { type: "stage", stage: "score", steps: 3, done: 3 },
+  ]);
+  expect(tf.memory().numTensors).toBe(before);
+});
+
+test("stops between two batches: the file that was there stays", async () => {
+  const { dir, data, out } = rowsFile(Array.from({ length: 6 }, () => ({ ids: [2, 3, 4] })));
+  writeFileSync(out, "old\n");
+  const context = taskContext();
+  const emit: typeof context.emit = (event) => {
+    context.emit(event);
+    if (event.type === "step") context.stop.abort(new Error("asked to stop"));
+  };
+  const params = { model: teacher, data, out, batchSize: 2, system: "error" as const };
+  await expect(run(params, { ...context, emit })).rejects.toThrow("asked to stop");
+  expect(context.events.filter(({ type }) => type === "step").length).toBe(1);
+  expect(readFileSync(out, "utf8")).toBe("old\n");
+  expect(readdirSync(dir).sort()).toEqual(["out.jsonl", "rows.jsonl"]);
+});
+
+describe("a bad row is one error, before anything is written", () => {
+  const good = { ids: [2] };
+  test.each<[string, object[], string]>([
+    ["no prompt", [good, {}], 'FILE:2: expected "ids", "prompt" or "messages", got no keys'],
+    [
+      "an id that the model does not have",
+      [good, { ids: [2, 384] }],
+      "FILE:2: ids[1]: expected a token id from 0 to 383 (vocab_size of the model), got 384",
+    ],
+    [
+      "too many tokens",
+      [{ ids: Array(129).fill(2) }],
+      "FILE:1: has 129 tokens, expected at most 128 (max_position_embeddings of the model is 128)",
+    ],
+    [
+      "a conversation that the template refuses",
+      [good, { messages: [user("1+1="), user("2+2=")] }],
+      `FILE:2: ${join(teacher, "chat_template.jinja")}: the chat template refuses these messages: ` +
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+    ],
+    [
+      "a system message",
+      [{ messages: [{ role: "system", content: "Be brief." }, user("1+1=")] }],
+      "FILE:1: messages[0]: expected no system message, since the model may know no such role; " +
+        "set `system: fold` to put its text before the user's, or `system: drop` to leave it out",
+    ],
+  ])("%s", async (_, rows, message) => {
+    expect(await complaint(rows)).toBe(message);
+  });
+
+  test("text for a model without a tokenizer", async () => {
+    expect(await complaint([{ ids: [2] }, { prompt: "1+1=" }], tiny)).toBe(
+      `FILE:2: ${join(tiny, "tokenizer.json")}: no such file, needed to turn text into token ids`,
+    );
+  });
+});
+
+describe("the command", () => {
+  test("writes the file, shows progress on stderr and nothing on stdout", async () => {
+    const { dir, out } = rowsFile([{ prompt: "1+1=" }, { prompt: "(3+4)*2=" }, { ids: [2, 5] }]);
+    const args = ["score", "--model", teacher, "--data", "rows.jsonl", "--out", "out.jsonl", "--batch-size", "2"];
+    const { code, stdout, stderr } = await heddle(dir, ...args);
+    expect([code, stdout]).toEqual([0, ""]);
+    expect(stderr).toMatch(/^score: 2 steps\n(score: step .*\n)*score: 2 steps done in .*, [\d,]+ tokens\/s\n$/);
+    const [first] = readJsonl<Scored>(out);
+    const [same] = (await score([{ prompt: "1+1=" }])).scored;
+    expect(first!.ids).toEqual(same!.ids);
+    first!.logprobs.forEach((logprob, i) => {
+      expect(Math.abs((logprob ?? 0) - (same!.logprobs[i] ?? 0))).toBeLessThan(1e-5);
+    });
+  });
+
+  test("--system drop leaves a system message out; a bad row is code 2", async () => {
+    const { dir, out } = rowsFile([{ messages: [{ role: "system", content: "Be brief." }, user("1+1=")] }]);
+    const args = ["score", "--model", teacher, "--data", "rows.jsonl", "--out", "out.jsonl"];
+    expect(await heddle(dir, ...args)).toEqual({
+      code: 2,
+      stdout: "",
+      stderr: expect.stringMatching(/^error: rows\.jsonl:1: messages\[0\]: .*\n$/),
+    });
+    expect(existsSync(out)).toBe(false);
+    expect(await heddle(dir, ...args, "--system", "drop")).toMatchObject({ code: 0 });
+    expect(readJsonl<Scored>(out)[0]!.ids).toEqual(await (await openModel(teacher)).chat.promptIds([user("1+1=")]));
+  });
+});
