@@ -1,0 +1,176 @@
+/** `heddle generate`: its task in this process, and the command as a user runs it. */
+import { once } from "node:events";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { tf } from "tfjs-jit";
+import { beforeAll, describe, expect, test } from "vitest";
+import { type GenerateParams, run } from "../../pipelines/tasks/generate.js";
+import { run as runScore } from "../../pipelines/tasks/score.js";
+import { fixture } from "../model/golden.js";
+import { heddle, readJsonl, rowsFile, startHeddle, taskContext } from "./command.js";
+
+type Generated = { completion?: string; completion_ids: number[]; logprobs: number[] };
+const teacher = fixture("arithmetic/teacher");
+const tiny = fixture("models/gemma2-tiny");
+const stops = [1, 6];
+
+const defaults = { model: teacher, system: "error", batchSize: 2, maxNewTokens: 8, topK: 0, topP: 1, seed: 0 } as const;
+const greedy = { ...defaults, temperature: 0 };
+const sampling = { ...defaults, temperature: 1 };
+
+async function generate(rows: object[], params: Omit<GenerateParams, "data" | "out">) {
+  const { data, out } = rowsFile(rows);
+  const context = taskContext();
+  await run({ ...params, data, out }, context);
+  return {
+    generated: readJsonl<Generated & Record<string, unknown>>(out),
+    text: readFileSync(out, "utf8"),
+    ...context,
+  };
+}
+
+const sums = ["1+1=", "20+3=", "(3+4)*2=", "100/4=", "7*8="].map((prompt) => ({ prompt }));
+
+describe("greedy", () => {
+  let generated: (Generated & Record<string, unknown>)[];
+  beforeAll(async () => {
+    ({ generated } = await generate([{ prompt: "1+1=", answer: "2" }, ...sums.slice(1)], greedy));
+  });
+
+  test("adds completion, ids with their stop token, and log-probabilities to each row, in its order", async () => {
+    expect(generated.map(({ prompt }) => prompt)).toEqual(sums.map(({ prompt }) => prompt));
+    expect(generated[0]).toEqual({
+      prompt: "1+1=",
+      answer: "2",
+      completion: "2",
+      completion_ids: [282, 6],
+      logprobs: [expect.any(Number), expect.any(Number)],
+    });
+    for (const { completion_ids, logprobs } of generated) {
+      expect(logprobs.length).toBe(completion_ids.length);
+      const stop = completion_ids.findIndex((id) => stops.includes(id));
+      expect(stop).toBe(completion_ids.length - 1);
+    }
+  });
+
+  test("a prompt, a conversation and ids that mean the same give the same, whatever else is in the batch", async () => {
+    const { data, out } = rowsFile(sums.slice(0, 1));
+    await runScore({ model: teacher, data, out, batchSize: 1, system: "error" }, taskContext());
+    const { ids } = readJsonl<{ ids: number[] }>(out)[0]!;
+    const messages = [{ role: "user", content: "1+1=" }];
+    const same = await generate(
+      [{ ids }, { messages }, { messages: [...messages, { role: "assistant", content: "no prompt" }] }],
+      greedy,
+    );
+    for (const { completion } of same.generated) expect(completion).toBe("2");
+  });
+
+  test("the log-probabilities are those that score gives", async () => {
+    const { data, out } = rowsFile(sums);
+    await runScore({ model: teacher, data, out, batchSize: 5, system: "error" }, taskContext());
+    const prompts = readJsonl<{ ids: number[] }>(out).map(({ ids }) => ids);
+    const whole = rowsFile(prompts.map((ids, i) => ({ ids: [...ids, ...generated[i]!.completion_ids] })));
+    await runScore({ model: teacher, data: whole.data, out, batchSize: 5, system: "error" }, taskContext());
+    readJsonl<{ logprobs: number[] }>(out).forEach(({ logprobs }, i) => {
+      const scored = logprobs.slice(prompts[i]!.length);
+      expect(scored.length).toBe(generated[i]!.logprobs.length);
+      scored.forEach((logprob, t) => {
+        expect(Math.abs(logprob - generated[i]!.logprobs[t]!)).toBeLessThan(1e-4);
+      });
+    });
+  });
+});
+
+describe("sampling", () => {
+  test("the same seed writes the same file, another one another", async () => {
+    const { text } = await generate(sums, sampling);
+    expect((await generate(sums, sampling)).text).toBe(text);
+    expect((await generate(sums, { ...sampling, seed: 1 })).text).not.toBe(text);
+  });
+
+  test("rows that are alike get completions of their own, in one batch and in different ones", async () => {
+    const { generated } = await generate(Array(8).fill({ ids: [2, 3, 4] }), { ...sampling, model: tiny, batchSize: 4 });
+    expect(new Set(generated.map(({ completion_ids }) => `${completion_ids}`)).size).toBe(8);
+  });
+
+  test("--top-k 1 is greedy", async () => {
+    const { generated } = await generate(sums, { ...sampling, topK: 1 });
+    const { generated: likeliest } = await generate(sums, greedy);
+    expect(generated.map(({ completion }) => completion)).toEqual(likeliest.map(({ completion }) => completion));
+  });
+});
+
+test("a completion ends at max_position_embeddings, prompt included, which is said once", async () => {
+  const [short, long] = [{ ids: [2, 3, 4] }, { ids: Array.from({ length: 125 }, (_, i) => (i === 0 ? 2 : 100 + i)) }];
+  const { generated, events } = await generate([short, long, short], { ...sampling, model: tiny, maxNewTokens: 200 });
+  const note = "completions end where a row has 128 tokens, the model's max_position_embeddings";
+  expect(events.filter(({ type }) => type === "note")).toEqual([{ type: "note", text: note }]);
+  generated.forEach(({ ids, completion_ids, logprobs }, i) => {
+    const most = 128 - (ids as number[]).length;
+    if (completion_ids.at(-1) !== 1) expect(completion_ids.length, `row ${i}`).toBe(most);
+    expect(completion_ids.length).toBeLessThanOrEqual(most);
+    expect(logprobs.length).toBe(completion_ids.length);
+  });
+  expect((await generate([short], { ...sampling, model: tiny, maxNewTokens: 125 })).events[0]!.type).toBe("stage");
+});
+
+test("a model without a tokenizer writes no text", async () => {
+  const { generated } = await generate([{ ids: [2, 3, 4] }], { ...greedy, model: tiny });
+  expect(Object.keys(generated[0]!)).toEqual(["ids", "completion_ids", "logprobs"]);
+});
+
+test("a prompt that leaves no room is an error", async () => {
+  const { data, out } = rowsFile([{ ids: Array(127).fill(2) }, { ids: Array(128).fill(2) }]);
+  await expect(run({ ...greedy, data, out }, taskContext())).rejects.toThrow(
+    `${data}:2: has 128 tokens, expected at most 127 (max_position_embeddings of the model is 128)`,
+  );
+});
+
+test("tells its batches as steps, stops between two of them, and leaves no tensor behind", async () => {
+  const before = tf.memory().numTensors;
+  const { events } = await generate(sums, greedy);
+  expect(events.map(({ type }) => type)).toEqual(["stage", "step", "step", "step", "stage"]);
+  expect(events[1]).toEqual({
+    type: "step",
+    stage: "generate",
+    step: 1,
+    metrics: { tokens_per_second: expect.any(Number) },
+  });
+
+  const { dir, data, out } = rowsFile(sums);
+  const context = taskContext();
+  context.stop.abort(new Error("asked to stop"));
+  await expect(run({ ...greedy, data, out }, context)).rejects.toThrow("asked to stop");
+  expect(readdirSync(dir)).toEqual(["rows.jsonl"]);
+  expect(tf.memory().numTensors).toBe(before);
+});
+
+describe("the command", () => {
+  const args = ["generate", "--model", teacher, "--data", "rows.jsonl", "--out", "out.jsonl"];
+
+  test("two runs with one seed write the same bytes", async () => {
+    const { dir, out } = rowsFile(sums);
+    const flags = ["--max-new-tokens", "8", "--seed", "3", "--batch-size", "2"];
+    const first = await heddle(dir, ...args, ...flags);
+    expect([first.code, first.stdout]).toEqual([0, ""]);
+    expect(first.stderr).toMatch(/^generate: 3 steps\n(generate: step .*\n)*generate: 3 steps done in .* tokens\/s\n$/);
+    const bytes = readFileSync(out);
+    expect(await heddle(dir, ...args, ...flags)).toMatchObject({ code: 0 });
+    expect(readFileSync(out).equals(bytes)).toBe(true);
+  });
+
+  test("Ctrl-C ends it within a second with the signal's code; the file that was there stays", async () => {
+    const { dir, out } = rowsFile(Array.from({ length: 2000 }, () => sums).flat());
+    writeFileSync(out, "old\n");
+    const child = startHeddle(dir, ...args, "--batch-size", "4");
+    const ended = once(child, "exit");
+    while (!readdirSync(dir).some((name) => name.endsWith(".tmp"))) await sleep(50);
+    await sleep(500);
+    const startMs = performance.now();
+    child.kill("SIGINT");
+    expect((await ended)[0]).toBe(130);
+    expect(performance.now() - startMs).toBeLessThan(1000);
+    expect(readFileSync(out, "utf8")).toBe("old\n");
+    expect(readdirSync(dir).sort()).toEqual(["out.jsonl", "rows.jsonl"]);
+  });
+});
