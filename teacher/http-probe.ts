@@ -1,8 +1,8 @@
 /** Which model answers at an address, and whether a student can learn from it. */
 import { type CallOptions, call, parseJson, TeacherError } from "./http-call.js";
 
-/** What the student's token ids mean: see tokenizerSha256 in tokenizer-hash.ts. */
-export type Student = { vocabSize: number; tokenizerSha256: string };
+/** What the student's token ids mean: see tokenizerSha256 in tokenizer-hash.ts. null: it has no tokenizer. */
+export type Student = { vocabSize: number; tokenizerSha256: string | null };
 
 /** Accepts http://host:port with or without a slash or /v1 at the end. */
 export function parseBaseUrl(url: string): string {
@@ -41,11 +41,12 @@ export function checkStudent(baseUrl: string, model: WireModel, student: Student
       `${baseUrl}: ${model.id} has a vocabulary of ${model.vocab_size}, the student one of ${student.vocabSize}. ${need}`,
     );
   }
-  if (model.tokenizer_sha256 !== undefined && model.tokenizer_sha256 !== student.tokenizerSha256) {
+  const [ours, theirs] = [student.tokenizerSha256, model.tokenizer_sha256];
+  if (ours !== null && theirs !== undefined && theirs !== ours) {
     const short = (sha256: string) => sha256.slice(0, 12);
     throw new TeacherError(
-      `${baseUrl}: ${model.id} has another tokenizer (sha256 ${short(model.tokenizer_sha256)}...) than the student ` +
-        `(${short(student.tokenizerSha256)}...). ${need}`,
+      `${baseUrl}: ${model.id} has another tokenizer (sha256 ${short(theirs)}...) than the student ` +
+        `(${short(ours)}...). ${need}`,
     );
   }
 }
