@@ -109,22 +109,24 @@ export function* writePromptLogprobs(scores: TokenScores, request: ScoreRequest)
   yield `],"prompt_logprobs_tail":[${[...Array<string>(from).fill("null"), ...tails].join(",")}]`;
 }
 
-function rowText(scores: TokenScores, i: number, actualId: number) {
+function rowText(scores: TokenScores, i: number, actualId: number): string {
   const { k } = scores;
   // A rank past the k would need a count over the vocabulary: k + 1 sorts where it belongs.
-  let actualText = tokenText(actualId, scores.actual[i]!, k + 1);
-  let othersText = "";
+  const texts = [tokenText(actualId, scores.actual[i]!, k + 1)];
   for (let column = 0; column < k; column++) {
     const id = scores.ids[i * k + column]!;
     const text = tokenText(id, scores.logprobs[i * k + column]!, column + 1);
-    if (id === actualId) actualText = text;
-    else othersText += `,${text}`;
+    if (id === actualId) texts[0] = text;
+    else texts.push(text);
   }
-  return `{${actualText}${othersText}}`;
+  return `{${texts.join(",")}}`;
 }
 
 const tokenText = (id: number, logprob: number, rank: number) =>
   `"${id}":{"logprob":${numberText(logprob)},"rank":${rank}}`;
 
-/** NaN becomes null, which a reader refuses; everything below -9999 becomes -9999. */
-const numberText = (value: number) => (Number.isNaN(value) ? "null" : String(Math.max(value, ZERO_LOGPROB)));
+/**
+ * Nine digits tell a float32 exactly, in half the time and space of a double's. NaN becomes null, which a reader refuses;
+ * everything below -9999 becomes -9999.
+ */
+const numberText = (value: number) => (Number.isNaN(value) ? "null" : Math.max(value, ZERO_LOGPROB).toPrecision(9));

@@ -118,17 +118,26 @@ describe("writePromptLogprobs", () => {
     };
     expect(text(scores, { ids: [5, 6, 7, 4], from: 2 })).toBe(
       '{"prompt_logprobs":[null,null,' +
-        '{"7":{"logprob":-1,"rank":2},"9":{"logprob":-0.5,"rank":1}},' +
-        '{"4":{"logprob":-8,"rank":3},"9":{"logprob":-0.25,"rank":1},"3":{"logprob":-2,"rank":2}}' +
-        '],"prompt_logprobs_tail":[null,null,-3,-9999]}',
+        '{"7":{"logprob":-1.00000000,"rank":2},"9":{"logprob":-0.500000000,"rank":1}},' +
+        '{"4":{"logprob":-8.00000000,"rank":3},"9":{"logprob":-0.250000000,"rank":1},"3":{"logprob":-2.00000000,"rank":2}}' +
+        '],"prompt_logprobs_tail":[null,null,-3.00000000,-9999.00000]}',
     );
   });
 
   test("writes null for NaN", () => {
     const scores = { k: 0, ids: new Int32Array(), logprobs: new Float32Array(), tail: Float32Array.of(0) };
     expect(text({ ...scores, actual: Float32Array.of(NaN) }, request)).toBe(
-      '{"prompt_logprobs":[null,{"7":{"logprob":null,"rank":1}}],"prompt_logprobs_tail":[null,0]}',
+      '{"prompt_logprobs":[null,{"7":{"logprob":null,"rank":1}}],"prompt_logprobs_tail":[null,0.00000000]}',
     );
+  });
+
+  test("nine digits are enough for every float32, tiny ones too", () => {
+    const values = [-1e-45, -1.17549435e-38, -3.3333333e-7, -0.1, -16777215, -9998.9995];
+    const scores = { k: 0, ids: new Int32Array(), logprobs: new Float32Array(), tail: new Float32Array(values.length) };
+    const actual = Float32Array.from(values, (value) => Math.max(value, -9999));
+    const one = { ids: [0, ...values.map(() => 7)], from: 1 };
+    const wire = { index: 0, ...(JSON.parse(text({ ...scores, actual }, one)) as object) };
+    expect(readPromptLogprobs(wire, one, 0, null).actual).toEqual(actual);
   });
 
   test.each([0, 1, 4, VOCAB_SIZE])("is read back with the same bits for k = %i", (k) => {

@@ -50,9 +50,9 @@ describe("POST /v1/completions", () => {
     expect(response.headers.get("content-type")).toBe("application/json");
     const { logprobs, ids, actual, tail } = fakeScores({ ids: [3, 1, 4], from: 1 }, 2);
     const row = (i: number, actualId: number) => ({
-      [actualId]: { logprob: actual[i], rank: 3 },
-      [ids[2 * i]!]: { logprob: logprobs[2 * i], rank: 1 },
-      [ids[2 * i + 1]!]: { logprob: logprobs[2 * i + 1], rank: 2 },
+      [actualId]: { logprob: expect.closeTo(actual[i]!, 6), rank: 3 },
+      [ids[2 * i]!]: { logprob: expect.closeTo(logprobs[2 * i]!, 6), rank: 1 },
+      [ids[2 * i + 1]!]: { logprob: expect.closeTo(logprobs[2 * i + 1]!, 6), rank: 2 },
     });
     expect(await response.json()).toEqual({
       id: expect.stringMatching(/^cmpl-/),
@@ -67,7 +67,7 @@ describe("POST /v1/completions", () => {
           finish_reason: "length",
           stop_reason: null,
           prompt_logprobs: [null, row(0, 1), row(1, 4)],
-          prompt_logprobs_tail: [null, tail[0], tail[1]],
+          prompt_logprobs_tail: [null, expect.closeTo(tail[0]!, 6), expect.closeTo(tail[1]!, 6)],
         },
       ],
       usage: { prompt_tokens: 3, completion_tokens: 0, total_tokens: 3 },
