@@ -2,9 +2,11 @@
  * On-policy distillation (GKD, arXiv 2306.13649): the student samples completions, the teacher scores every token of
  * them, and the divergence of the two is minimised, token by token.
  */
+
 import { jit, tf } from "tfjs-jit";
 import { type Batch, joinCompletions, padPrompts } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
+import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
 import {
   type AdamWSettings,
@@ -20,7 +22,7 @@ import { type EncodedRow, encodeCompletions, rollOut } from "./rollouts.js";
 import { adamwSettings, compileSchedules, type ScheduleValue, stepScalars, type TrainingSettings } from "./settings.js";
 import { type Targets, type Teacher, targetsOf } from "./targets.js";
 import { type Coefficient, checkRemoteTopK, topKOfLogits, topKOfServer } from "./top-k.js";
-import { type LoadedModel, type StageContext, TrainingError, train } from "./training.js";
+import { type StageContext, TrainingError, train } from "./training.js";
 
 /** The `distill` section of the config, which documents each key. */
 export type DistillSettings = TrainingSettings & {
@@ -45,7 +47,7 @@ export async function distill(
   const { config, padId } = student.folder;
   const { steps, batch_size: size, max_new_tokens: maxNewTokens, loss_top_k, loss_add_tail: addTail } = settings;
   const k = loss_top_k === 0 ? config.vocabSize : loss_top_k;
-  checkTeacher(teacher, student, settings);
+  checkTeacher(teacher, student);
   const names = [
     "learning_rate",
     "weight_decay",
@@ -138,15 +140,9 @@ function divergenceOf(
 }
 
 /** Ids must mean the same to both models; a teacher over HTTP was compared when it was opened. */
-function checkTeacher(teacher: Teacher, student: LoadedModel, settings: DistillSettings): void {
+function checkTeacher(teacher: Teacher, student: LoadedModel): void {
+  if (teacher.kind === "remote") return;
   const { dir, config } = student.folder;
-  if (teacher.kind === "remote") {
-    if (settings.seq_kd && settings.lmbda !== 1)
-      throw new TrainingError(
-        "seq_kd needs samples of the teacher, which a teacher over HTTP does not give; use a model folder",
-      );
-    return;
-  }
   const theirs = teacher.model.folder;
   if (theirs.config.vocabSize !== config.vocabSize)
     throw new TrainingError(

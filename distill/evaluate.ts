@@ -1,13 +1,14 @@
 /** How good a model is: greedy accuracy, sampled reward, and how far it has moved from a reference. */
+
 import { jit, tf } from "tfjs-jit";
 import type { Gemma2Config } from "../model/config.js";
+import type { LoadedModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
 import { deriveSeed } from "./batches.js";
 import { divergence } from "./losses.js";
 import { exactMatch } from "./rewards.js";
 import { decodeAll, type EncodedRow, rollOut } from "./rollouts.js";
-import type { LoadedModel } from "./training.js";
 
 export type EvaluationOptions = {
   readonly max_new_tokens: number;
@@ -54,7 +55,8 @@ export async function judge(
     });
     if (reference !== null) {
       const tensors = batchTensors(batch);
-      const kl_B = completionKl(model.parameters, reference.parameters, model.folder.config, tensors);
+      const configs = [model.folder.config, reference.folder.config] as const;
+      const kl_B = completionKl(model.parameters, reference.parameters, configs, tensors);
       kl.push(...kl_B.dataSync().slice(0, part.length));
       tf.dispose({ ...tensors, kl_B });
     }
@@ -107,10 +109,12 @@ export function standardError(numbers: ArrayLike<number>): number {
 const completionKl = jit(function completionKl(
   model: Parameters,
   reference: Parameters,
-  config: Gemma2Config,
+  configs: readonly [Gemma2Config, Gemma2Config],
   batch: BatchTensors,
 ): tf.Tensor {
-  const logits = (parameters: Parameters) => completionLogits(readParameters(parameters), config, batch);
-  const kl_N = divergence(logits(model), logits(reference), { beta: 1, temperature: 1 });
+  const [q_NV, p_NV] = [model, reference].map((parameters, i) =>
+    completionLogits(readParameters(parameters), configs[i]!, batch),
+  ) as [tf.Tensor2D, tf.Tensor2D];
+  const kl_N = divergence(q_NV, p_NV, { beta: 1, temperature: 1 });
   return kl_N.mul(batch.counted_N).reshape([batch.ids_BT.shape[0], -1]).sum(1);
 });

@@ -2,8 +2,10 @@
  * One RL run of WARP (arXiv 2406.16768, section 3.1): REINFORCE with a leave-one-out baseline on
  * r(x, y) - beta_kl (log pi(y | x) - log pi_ema(y | x)), where the anchor pi_ema is the moving average of the policy.
  */
+
 import { jit, tf } from "tfjs-jit";
 import type { Gemma2Config } from "../model/config.js";
+import type { LoadedModel } from "../model/loaded.js";
 import { copyParameters, disposeParameters, type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, batchTensors, completionIds, completionLogits } from "../model/scoring.js";
 import {
@@ -21,7 +23,7 @@ import { exactMatch, leaveOneOut, logRatio } from "./rewards.js";
 import { decodeAll, type EncodedRow, meanLength, rollOut } from "./rollouts.js";
 import { adamwSettings, compileSchedules, type ScheduleValue, stepScalars, type TrainingSettings } from "./settings.js";
 import { atTemperature, type Coefficient } from "./top-k.js";
-import { type LoadedModel, type StageContext, train } from "./training.js";
+import { type StageContext, train } from "./training.js";
 
 /** The `rl` section of the config, which documents each key. */
 export type RlSettings = TrainingSettings & {

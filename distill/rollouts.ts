@@ -1,9 +1,10 @@
 /** Prompts to completions: rows of data as token ids, and batches of what a model samples for them. */
+
 import { type Batch, joinCompletions, padPrompts } from "../model/batch.js";
 import type { ModelFolder } from "../model/load.js";
+import type { LoadedModel } from "../model/loaded.js";
 import { type Completion, type SamplingOptions, sampleCompletions } from "../student/sample.js";
 import { completionText, DataError, place, promptMessages, type Row, type SystemPolicy } from "./data.js";
-import type { LoadedModel } from "./training.js";
 
 /** A row as token ids. */
 export type EncodedRow = { readonly row: Row; readonly prompt: readonly number[] };

@@ -1,7 +1,9 @@
 /** Supervised fine-tuning: cross-entropy on the completions in the data. */
+
 import { jit, tf } from "tfjs-jit";
 import { joinCompletions, padPrompts } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
+import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, batchTensors, completionIds, completionLogits } from "../model/scoring.js";
 import {
   type AdamWSettings,
@@ -15,7 +17,7 @@ import { planBatch } from "./batches.js";
 import { crossEntropy, tokenMean } from "./losses.js";
 import { type EncodedRow, encodeCompletions, meanLength } from "./rollouts.js";
 import { adamwSettings, compileSchedules, stepScalars, type TrainingSettings } from "./settings.js";
-import { type LoadedModel, type StageContext, train } from "./training.js";
+import { type StageContext, train } from "./training.js";
 
 /** The `sft` section of the config, which documents each key. */
 export type SftSettings = TrainingSettings & { readonly batch_size: number };

@@ -1,17 +1,37 @@
 /** What the teacher says of a batch, as tensors for the loss. N counts all completion slots of the batch in a row. */
+
 import { jit, tf } from "tfjs-jit";
 import type { Batch } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
+import type { ModelFolder } from "../model/load.js";
+import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, completionLogits } from "../model/scoring.js";
+import { httpTeacher } from "../teacher/http.js";
 import type { RemoteTeacher, TokenScores } from "../teacher/teacher.js";
+import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
 import type { TopK } from "./top-k.js";
-import type { LoadedModel } from "./training.js";
 
 /** A model in this process, or one behind an address: the only difference between them is here. */
 export type Teacher =
   | { readonly kind: "local"; readonly model: LoadedModel }
   | { readonly kind: "remote"; readonly client: RemoteTeacher };
+
+/** Opens a model folder or an http(s) address as a teacher of this student; the rest of a run does not see which it is. */
+export async function openTeacher(
+  where: string,
+  student: ModelFolder,
+  onRetry: (message: string) => void,
+): Promise<Teacher> {
+  if (!/^https?:/.test(where)) return { kind: "local", model: await loadModel(where) };
+  const identity = { vocabSize: student.config.vocabSize, tokenizerSha256: await tokenizerSha256(student.dir) };
+  return { kind: "remote", client: await httpTeacher(where, { student: identity, onRetry }) };
+}
+
+export async function closeTeacher(teacher: Teacher): Promise<void> {
+  if (teacher.kind === "local") disposeModel(teacher.model);
+  else await teacher.client.close();
+}
 
 /** Logits of the whole vocabulary (up to a constant a row), or the k likeliest tokens at temperature 1. */
 export type Targets = { readonly logits_NV: tf.Tensor2D } | Required<TopK>;

@@ -1,14 +1,11 @@
 /** What the stages that train have in common: the loop over steps, training checkpoints, resuming, the finished model. */
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { ModelFolder } from "../model/load.js";
+import type { LoadedModel } from "../model/loaded.js";
 import { downloadTensor, type HostTensors, type Parameters, uploadParameters } from "../model/parameters.js";
 import { saveModel } from "../model/save.js";
 import type { Trainable } from "../student/optimiser.js";
 import { loadTrainingState, saveTrainingState } from "../student/training-state.js";
-
-/** A model folder with its weights on the device. */
-export type LoadedModel = { readonly folder: ModelFolder; readonly parameters: Parameters };
 
 /** What a step tells: keys are those of log.jsonl. */
 export type Metrics = Record<string, number>;

@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { compileSchedule, type ScheduleVariables } from "../distill/schedule.js";
 import { inRange, type Range, rangeText, scheduleFields, sections } from "./config-schema.js";
-import { describe, type Mistake } from "./yaml-source.js";
+import type { Mistake } from "./yaml-source.js";
 
 type Unchecked = Record<string, unknown>;
 
@@ -107,11 +107,11 @@ async function kindOf(path: string): Promise<"file" | "folder" | undefined> {
   return found.isDirectory() ? "folder" : "file";
 }
 
-/** A teacher behind a URL tells its likeliest tokens only. */
+/** A teacher behind a URL scores; it does not write. */
 export function teacherMistakes(config: Unchecked): Mistake[] {
   const { teacher } = config;
-  const topK = mapping(config.distill).loss_top_k ?? 0;
-  if (config.distill === undefined || typeof teacher !== "string" || !isUrl(teacher) || topK !== 0) return [];
-  const problem = `expected 1 or more, since a teacher behind a URL tells its likeliest tokens only, got ${describe(topK)}`;
-  return [{ path: ["distill", "loss_top_k"], problem }];
+  const { seq_kd: seqKd, lmbda = 1 } = mapping(config.distill);
+  if (seqKd !== true || lmbda === 1 || typeof teacher !== "string" || !isUrl(teacher)) return [];
+  const problem = "expected false, since a teacher behind a URL writes no completions to learn from, got true";
+  return [{ path: ["distill", "seq_kd"], problem }];
 }

@@ -102,7 +102,7 @@ const distill = z.strictObject(
     temperature: schedule({ min: 0 }, 1),
     /** Divides both models' logits in the loss. */
     loss_temperature: schedule({ above: 0 }, 1),
-    /** The loss looks at the teacher's k likeliest tokens; 0 is the whole vocabulary (a teacher in this process only). */
+    /** The loss looks at the teacher's k likeliest tokens; 0 is the whole vocabulary, which over HTTP is much to send. */
     loss_top_k: whole(0).default(0),
     /** With loss_top_k: a class for the rest of the mass (true), or both sides renormalised on the k tokens (false). */
     loss_add_tail: flag().default(true),

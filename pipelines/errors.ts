@@ -32,6 +32,7 @@ const userErrors = new Set([
   "SafetensorsError",
   "SetupError",
   "TeacherError",
+  "TrainingError",
 ]);
 const machineErrors = new Set(["EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS"]);
 

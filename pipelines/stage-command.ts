@@ -14,5 +14,5 @@ export const stageCommand = (name: ConfigCommand, description: string) =>
       const { loadConfig } = await import("./config.js");
       const config = await loadConfig(path, { set, command: name });
       const { runInForeground } = await import("./foreground.js");
-      await runInForeground(name, config, { isResumable: true });
+      process.stdout.write(await runInForeground<string>(name, config, { isResumable: true }));
     });

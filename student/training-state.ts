@@ -66,6 +66,12 @@ export async function saveTrainingState(dir: string, state: TrainingState): Prom
   for (const other of await savedFolders(dir)) if (other !== name) await discard(join(dir, other));
 }
 
+/** Removes what was saved in `dir`, once its result is. */
+export async function removeTrainingState(dir: string): Promise<void> {
+  await removePartial(dir);
+  for (const name of await savedFolders(dir)) await discard(join(dir, name));
+}
+
 /**
  * The state of the highest step saved in `dir`, or undefined if there is none. `shapes` are those of the parameters to train.
  *

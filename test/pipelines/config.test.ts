@@ -62,7 +62,7 @@ describe("loadConfig", () => {
   });
 
   test("gives distillation and merging the defaults of GKD and WARP", async () => {
-    const text = `${head}teacher: http://localhost:8000\nrl: {steps: 1}\nwarp: {}\ndistill:\n  steps: 1\n  loss_top_k: 4\n`;
+    const text = `${head}teacher: http://localhost:8000\nrl: {steps: 1}\nwarp: {}\ndistill:\n  steps: 1\n`;
     const config = await load(text, "warp");
     expect(config.warp).toEqual({ iterations: 1, runs: 2, eta: 0.3, granularity: "layer" });
     expect(config.distill).toMatchObject({ beta: 0.5, lmbda: 1, seq_kd: false, temperature: 1, loss_temperature: 1 });
@@ -294,12 +294,12 @@ describe("--set", () => {
 });
 
 describe("keys that depend on each other", () => {
-  test("a teacher behind a URL cannot give the whole vocabulary", async () => {
-    const text = `${head}teacher: https://teacher.example/v1\ndistill:\n  steps: 1\n`;
-    expect(await complaint(text, "distill")).toEqual([
-      "run.yaml:4: distill.loss_top_k: expected 1 or more, since a teacher behind a URL tells its likeliest tokens only, got 0",
+  test("a teacher behind a URL writes no completions", async () => {
+    const text = `${head}teacher: https://teacher.example/v1\ndistill:\n  steps: 1\n  seq_kd: true\n`;
+    expect(await complaint(`${text}  lmbda: 0.5\n`, "distill")).toEqual([
+      "run.yaml:6: distill.seq_kd: expected false, since a teacher behind a URL writes no completions to learn from, got true",
     ]);
-    expect((await load(`${text}  loss_top_k: 8\n`, "distill")).distill.loss_top_k).toBe(8);
+    expect((await load(text, "distill")).distill.seq_kd).toBe(true);
   });
 });
 

@@ -1,0 +1,87 @@
+/** Models of a run measured side by side on held-out prompts. */
+import { deriveSeed } from "../distill/batches.js";
+import { type Judged, judge, mean, sampledReward, standardError } from "../distill/evaluate.js";
+import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
+import type { Config } from "./config.js";
+import type { TaskContext } from "./events.js";
+import type { Run } from "./run-folder.js";
+import { readPrompts } from "./stages.js";
+
+/** One model's measures; shares are from 0 to 1. */
+export type ResultRow = {
+  readonly name: string;
+  /** Share of prompts whose greedy completion is the answer. */
+  readonly accuracy: number;
+  /** Mean reward of sampled completions (temperature 1), and its standard error over prompts. */
+  readonly reward: number;
+  readonly rewardSe: number;
+  /** KL(model || distilled) in nats per completion, on the model's own samples; null for the distilled model itself. */
+  readonly kl: number | null;
+};
+
+export type Result = { readonly row: ResultRow; readonly samples: readonly Judged[] };
+
+/** A model to measure: how the table calls it, and its folder. */
+export type Candidate = { readonly name: string; readonly dir: string };
+
+/** Completions of a result that are kept to be shown. */
+const KEPT_SAMPLES = 10;
+
+/**
+ * Measures each model on the held-out prompts: the same prompts and random numbers for all. What an earlier process has
+ * measured is taken from state.json.
+ */
+export async function measureModels(
+  run: Run,
+  config: Config & { eval_data: string },
+  context: TaskContext,
+  candidates: readonly Candidate[],
+  referenceDir: string,
+): Promise<Result[]> {
+  const missing = candidates.filter(({ name }) => !(`eval/${name}` in run.state.stages));
+  const reference = missing.length > 0 ? await loadModel(referenceDir) : null;
+  for (const { name, dir } of missing) {
+    const model = await loadModel(dir);
+    const result = await measureModel(name, model, dir === referenceDir ? null : reference, config, context);
+    run.finishStage(`eval/${name}`, result);
+    disposeModel(model);
+  }
+  if (reference !== null) disposeModel(reference);
+  return candidates.map(({ name }) => run.state.stages[`eval/${name}`] as Result);
+}
+
+async function measureModel(
+  name: string,
+  model: LoadedModel,
+  reference: LoadedModel | null,
+  config: Config & { eval_data: string },
+  context: TaskContext,
+): Promise<Result> {
+  const { samples, limit, ...settings } = config.eval;
+  const all = await readPrompts(config.eval_data, model.folder, config, settings.max_new_tokens);
+  const rows = limit === null ? all : all.slice(0, limit);
+
+  const batches = (completions: number) => Math.ceil(completions / settings.batch_size);
+  const steps = batches(rows.length) + batches(rows.length * samples);
+  const stage = `eval ${name}`;
+  let step = 0;
+  context.emit({ type: "stage", stage, steps, done: 0 });
+  const breathe = async () => {
+    context.emit({ type: "step", stage, step: ++step, metrics: {} });
+    await context.breathe();
+    context.signal.throwIfAborted();
+  };
+  const options = { ...settings, seed: deriveSeed(config.seed, "eval"), breathe };
+
+  const greedy = await judge(model, rows, 0, options);
+  const sampled = await sampledReward(model, rows, samples, options, reference);
+  const row = {
+    name,
+    accuracy: mean(greedy.judged.map(({ reward }) => reward)),
+    reward: mean(sampled.byRow),
+    rewardSe: standardError(sampled.byRow),
+    kl: reference === null ? null : sampled.kl,
+  };
+  context.emit({ type: "stage", stage, steps, done: steps });
+  return { row, samples: sampled.judged.slice(0, KEPT_SAMPLES) };
+}

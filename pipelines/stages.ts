@@ -1,0 +1,89 @@
+/** A stage of a run: once, resumable, its steps in log.jsonl and on the progress bar, its result a model folder. */
+import { join } from "node:path";
+import { readRows } from "../distill/data.js";
+import { type EncodedRow, encodePrompts } from "../distill/rollouts.js";
+import { type StageContext, saveStageModel } from "../distill/training.js";
+import type { ModelFolder } from "../model/load.js";
+import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
+import { removeTrainingState } from "../student/training-state.js";
+import type { Config } from "./config.js";
+import type { TaskContext } from "./events.js";
+import { type LogLine, openRun, type Run } from "./run-folder.js";
+
+/** What a stage is called in log.jsonl; the folder and the name in state.json follow from it. */
+export type StageName =
+  | { readonly phase: "sft" | "distill" | "rl" }
+  | { readonly phase: "rl"; readonly iteration: number; readonly run: number };
+
+/** "distill", "iteration-1/run-2" */
+export const stagePath = (name: StageName): string =>
+  "run" in name ? `iteration-${name.iteration}/run-${name.run}` : name.phase;
+
+/** Opens the run of a config, hands it to `work` and gives the lock back. */
+export async function inRun<R>(config: Config, work: (run: Run) => Promise<R>): Promise<R> {
+  const run = await openRun(config.output_dir, config);
+  try {
+    return await work(run);
+  } finally {
+    run.close();
+  }
+}
+
+/** The prompts of a JSONL file, for a stage that answers with at most `maxNewTokens`. */
+export async function readPrompts(
+  path: string,
+  folder: ModelFolder,
+  { system }: Config,
+  maxNewTokens: number,
+): Promise<EncodedRow[]> {
+  return encodePrompts(folder, await readRows(path), { system, maxNewTokens });
+}
+
+/**
+ * Trains the model in `init` by `work`, unless an earlier process has finished the stage. The result is the folder that
+ * is returned; its training checkpoints are removed once state.json says that it is done.
+ */
+export async function runStage(
+  run: Run,
+  { seed }: Config,
+  context: TaskContext,
+  name: StageName,
+  init: string,
+  steps: number,
+  work: (model: LoadedModel, stage: StageContext) => Promise<void>,
+): Promise<string> {
+  const stage = stagePath(name);
+  const dir = join(run.dir, stage);
+  if (stage in run.state.stages) {
+    context.emit({ type: "stage", stage, steps, done: steps });
+    return dir;
+  }
+  const isOfStage = (line: LogLine) =>
+    line.phase === name.phase && (!("run" in name) || (line.iteration === name.iteration && line.run === name.run));
+  const model = await loadModel(init);
+  await work(model, {
+    stage,
+    seed,
+    iteration: "run" in name ? name.iteration : 1,
+    dir,
+    signal: context.signal,
+    breathe: context.breathe,
+    onStart: (done) => {
+      run.truncateLog((line) => !isOfStage(line) || line.step <= done);
+      context.emit({ type: "stage", stage, steps, done });
+    },
+    onStep: (step, metrics) => {
+      run.log({ ...name, step, ...metrics });
+      context.emit({ type: "step", stage, step, metrics });
+    },
+  });
+  await saveStageModel(dir, model);
+  disposeModel(model);
+  run.finishStage(stage, { steps });
+  await removeTrainingState(dir);
+  context.emit({ type: "stage", stage, steps, done: steps });
+  return dir;
+}
+
+/** The line that a command of one stage prints when it is done. */
+export const doneLine = (dir: string): string => `${dir}: the model is ready\n`;
