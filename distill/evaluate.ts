@@ -9,6 +9,7 @@ import { deriveSeed } from "./batches.js";
 import { divergence } from "./losses.js";
 import { exactMatch } from "./rewards.js";
 import { decodeAll, type EncodedRow, rollOut } from "./rollouts.js";
+import { mean } from "./statistics.js";
 
 export type EvaluationOptions = {
   readonly max_new_tokens: number;
@@ -89,20 +90,6 @@ export async function sampledReward(
     mean(judged.slice(row * samples, (row + 1) * samples).map(({ reward }) => reward)),
   );
   return { byRow, kl: mean(kl), judged: judged.filter((_, i) => i % samples === 0) };
-}
-
-/** NaN of nothing. */
-export const mean = (numbers: ArrayLike<number>): number => {
-  let sum = 0;
-  for (let i = 0; i < numbers.length; i++) sum += numbers[i]!;
-  return sum / numbers.length;
-};
-
-/** Standard error of the mean of independent numbers. */
-export function standardError(numbers: ArrayLike<number>): number {
-  const m = mean(numbers);
-  const squares = Float64Array.from(numbers, (x) => (x - m) ** 2);
-  return Math.sqrt(mean(squares) / (numbers.length - 1));
 }
 
 /** Sum over a completion's tokens of KL(model || reference), exact over the vocabulary, [B]. */

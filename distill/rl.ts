@@ -22,6 +22,7 @@ import { logProbOf } from "./losses.js";
 import { exactMatch, leaveOneOut, logRatio } from "./rewards.js";
 import { decodeAll, type EncodedRow, meanLength, rollOut } from "./rollouts.js";
 import { adamwSettings, compileSchedules, type ScheduleValue, stepScalars, type TrainingSettings } from "./settings.js";
+import { mean } from "./statistics.js";
 import { atTemperature, type Coefficient } from "./top-k.js";
 import { type StageContext, train } from "./training.js";
 
@@ -108,8 +109,6 @@ export async function rl(
   disposeMoments(trainable);
   disposeParameters(anchor);
 }
-
-const mean = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0) / numbers.length;
 
 /** ln pi(token | before) of every completion slot, [B * N], under softmax(logits / temperature). */
 const completionLogprobs = jit(function completionLogprobs(

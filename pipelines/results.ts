@@ -1,6 +1,7 @@
 /** Models of a run measured side by side on held-out prompts. */
 import { deriveSeed } from "../distill/batches.js";
-import { type Judged, judge, mean, sampledReward, standardError } from "../distill/evaluate.js";
+import { type Judged, judge, sampledReward } from "../distill/evaluate.js";
+import { mean, standardError } from "../distill/statistics.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import type { Config } from "./config.js";
 import type { TaskContext } from "./events.js";

@@ -1,7 +1,7 @@
 /** The work of `heddle eval`: how often the completion of a row is its answer. */
 import { DataError, place } from "../../distill/data.js";
-import { mean, standardError } from "../../distill/evaluate.js";
 import { exactMatch } from "../../distill/rewards.js";
+import { mean, standardError } from "../../distill/statistics.js";
 import { ModelError } from "../../model/errors.js";
 import { openModel } from "../../model/load.js";
 import { completeRows } from "../completions.js";
