@@ -4,7 +4,7 @@
  */
 
 import { jit, tf } from "tfjs-jit";
-import { type Batch, joinCompletions, padPrompts } from "../model/batch.js";
+import { type Batch, listSequences, sizesOf } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
@@ -44,7 +44,7 @@ export async function distill(
   settings: DistillSettings,
   context: StageContext,
 ): Promise<void> {
-  const { config, padId } = student.folder;
+  const { config } = student.folder;
   const { steps, batch_size: size, max_new_tokens: maxNewTokens, loss_top_k, loss_add_tail: addTail } = settings;
   const k = loss_top_k === 0 ? config.vocabSize : loss_top_k;
   checkTeacher(teacher, student);
@@ -59,21 +59,26 @@ export async function distill(
   ] as const;
   const at = await compileSchedules(settings, names);
   const trainable = createTrainable(student.parameters);
+  const sizes = sizesOf(
+    rows.map(({ prompt }) => prompt),
+    { rows: size, samples: 1, maxNewTokens },
+  );
 
   /** The completions that a step learns from: the student's own, the teacher's, or those of the data. */
   async function batchOf(step: number, now: { lmbda: number; temperature: number }): Promise<Batch> {
     const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size }).map(
       (i) => rows[i]!,
     );
-    const prompts = picked.map(({ prompt }) => prompt);
     const isOnPolicy = Math.floor(step * now.lmbda) > Math.floor((step - 1) * now.lmbda);
     if (!isOnPolicy && !settings.seq_kd) {
       const completions = await encodeCompletions(student.folder, picked, maxNewTokens);
-      return joinCompletions(padPrompts(prompts, padId), completions, maxNewTokens, padId);
+      const sequences = picked.map(({ prompt }, row) => ({ prompt, completions: [completions[row]!] }));
+      return listSequences(sequences, sizes);
     }
     const author = !isOnPolicy && teacher.kind === "local" ? teacher.model : student;
     const seed = deriveSeed(context.seed, context.stage, "sample", step);
-    return rollOut(author, prompts, { maxNewTokens, temperature: now.temperature, seed }).batch;
+    const prompts = picked.map(({ prompt }) => prompt);
+    return rollOut(author, prompts, sizes, { temperature: now.temperature, seed }).batch;
   }
 
   await train(trainable, {}, settings, context, async (step) => {
@@ -99,7 +104,7 @@ export async function distill(
       loss: lossValue,
       learning_rate: now.learning_rate,
       grad_norm: gradNorm,
-      completion_length: tokens / batch.rows,
+      completion_length: tokens / size,
       tokens_per_second: (1000 * tokens) / (performance.now() - begin),
     };
   });
@@ -121,7 +126,7 @@ const distillStep = jit(function distillStep(
 ): { loss: tf.Tensor; gradNorm: tf.Tensor } {
   const { loss: value, gradNorm } = minimise(
     trainable,
-    (weights) => tokenMean(divergenceOf(completionLogits(weights, config, batch), targets, loss), batch.counted_N),
+    (weights) => tokenMean(divergenceOf(completionLogits(weights, config, batch), targets, loss), batch.counted_W),
     adamw,
     scalars,
   );
@@ -129,14 +134,14 @@ const distillStep = jit(function distillStep(
 });
 
 function divergenceOf(
-  student_NV: tf.Tensor2D,
+  student_WV: tf.Tensor2D,
   targets: Targets,
   { k, ...options }: { k: number; addTail: boolean; beta: Coefficient; temperature: Coefficient },
 ): tf.Tensor1D {
-  if (!("logits_NV" in targets)) return divergenceTopK(student_NV, topKOfServer(targets, options.temperature), options);
-  const { logits_NV } = targets;
-  if (k === student_NV.shape[1]) return divergence(student_NV, logits_NV, options);
-  return divergenceTopK(student_NV, topKOfLogits(logits_NV, k, options.temperature), options);
+  if (!("logits_WV" in targets)) return divergenceTopK(student_WV, topKOfServer(targets, options.temperature), options);
+  const { logits_WV } = targets;
+  if (k === student_WV.shape[1]) return divergence(student_WV, logits_WV, options);
+  return divergenceTopK(student_WV, topKOfLogits(logits_WV, k, options.temperature), options);
 }
 
 /** Ids must mean the same to both models; a teacher over HTTP was compared when it was opened. */

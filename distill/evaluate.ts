@@ -1,6 +1,7 @@
 /** How good a model is: greedy accuracy, sampled reward, and how far it has moved from a reference. */
 
 import { jit, tf } from "tfjs-jit";
+import { byCompletion, sizesOf } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
@@ -29,37 +30,44 @@ export type Judged = {
   readonly reward: 0 | 1;
 };
 
-/** One completion of each row, greedy at temperature 0, else sampled. With a reference, also the KL to it, in nats. */
+/**
+ * `samples` completions of each row (those of the first row, then those of the second, ...): greedy at temperature 0.
+ * With a reference, also each one's KL to it, in nats.
+ */
 export async function judge(
   model: LoadedModel,
   rows: readonly EncodedRow[],
-  temperature: number,
+  { samples, temperature }: { readonly samples: number; readonly temperature: number },
   options: EvaluationOptions,
   reference: LoadedModel | null = null,
 ): Promise<{ judged: Judged[]; kl: number[] }> {
   const judged: Judged[] = [];
   const kl: number[] = [];
-  for (let begin = 0; begin < rows.length; begin += options.batch_size) {
-    const part = rows.slice(begin, begin + options.batch_size);
-    const filled = Array.from({ length: options.batch_size }, (_, i) => part[i % part.length]!.prompt);
+  const size = Math.max(1, Math.floor(options.batch_size / samples));
+  const sizes = sizesOf(
+    rows.map(({ prompt }) => prompt),
+    { rows: size, samples, maxNewTokens: options.max_new_tokens },
+  );
+  for (let begin = 0; begin < rows.length; begin += size) {
+    const part = rows.slice(begin, begin + size);
+    const filled = Array.from({ length: size }, (_, i) => part[i % part.length]!.prompt);
     const seed = deriveSeed(options.seed, "judge", begin);
-    const { batch, completions } = rollOut(model, filled, { maxNewTokens: options.max_new_tokens, temperature, seed });
-    const texts = await decodeAll(model.folder, completions.slice(0, part.length));
-    part.forEach(({ row }, i) => {
-      const [completion, answer] = [texts[i]!, row.answer ?? ""];
-      judged.push({
-        prompt: row.prompt ?? row.messages!.at(-1)!.content,
-        completion,
-        answer,
-        reward: exactMatch(completion, answer),
-      });
+    const { batch, completions } = rollOut(model, filled, sizes, { temperature, seed });
+    const own = completions.slice(0, part.length * samples);
+    const texts = await decodeAll(model.folder, own);
+    texts.forEach((completion, c) => {
+      const { row } = part[Math.floor(c / samples)]!;
+      const answer = row.answer ?? "";
+      const prompt = row.prompt ?? row.messages!.at(-1)!.content;
+      judged.push({ prompt, completion, answer, reward: exactMatch(completion, answer) });
     });
     if (reference !== null) {
       const tensors = batchTensors(batch);
       const configs = [model.folder.config, reference.folder.config] as const;
-      const kl_B = completionKl(model.parameters, reference.parameters, configs, tensors);
-      kl.push(...kl_B.dataSync().slice(0, part.length));
-      tf.dispose({ ...tensors, kl_B });
+      const kl_W = tokenKl(model.parameters, reference.parameters, configs, tensors);
+      const kls = byCompletion(batch, kl_W.dataSync() as Float32Array).slice(0, own.length);
+      kl.push(...kls.map((values) => values.reduce((a, b) => a + b, 0)));
+      tf.dispose([tensors, kl_W] as unknown as tf.TensorContainer);
     }
     await options.breathe();
   }
@@ -84,24 +92,22 @@ export async function sampledReward(
   options: EvaluationOptions,
   reference: LoadedModel | null,
 ): Promise<SampledReward> {
-  const repeated = rows.flatMap((row) => new Array<EncodedRow>(samples).fill(row));
-  const { judged, kl } = await judge(model, repeated, 1, options, reference);
+  const { judged, kl } = await judge(model, rows, { samples, temperature: 1 }, options, reference);
   const byRow = Float64Array.from(rows, (_, row) =>
     mean(judged.slice(row * samples, (row + 1) * samples).map(({ reward }) => reward)),
   );
   return { byRow, kl: mean(kl), judged: judged.filter((_, i) => i % samples === 0) };
 }
 
-/** Sum over a completion's tokens of KL(model || reference), exact over the vocabulary, [B]. */
-const completionKl = jit(function completionKl(
+/** KL(model || reference) at each token of the completions, exact over the vocabulary, [W]. */
+const tokenKl = jit(function tokenKl(
   model: Parameters,
   reference: Parameters,
   configs: readonly [Gemma2Config, Gemma2Config],
   batch: BatchTensors,
 ): tf.Tensor {
-  const [q_NV, p_NV] = [model, reference].map((parameters, i) =>
+  const [q_WV, p_WV] = [model, reference].map((parameters, i) =>
     completionLogits(readParameters(parameters), configs[i]!, batch),
   ) as [tf.Tensor2D, tf.Tensor2D];
-  const kl_N = divergence(q_NV, p_NV, { beta: 1, temperature: 1 });
-  return kl_N.mul(batch.counted_N).reshape([batch.ids_BT.shape[0], -1]).sum(1);
+  return divergence(q_WV, p_WV, { beta: 1, temperature: 1 });
 });

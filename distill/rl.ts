@@ -4,10 +4,11 @@
  */
 
 import { jit, tf } from "tfjs-jit";
+import { byCompletion, sizesOf } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { copyParameters, disposeParameters, type Parameters, readParameters } from "../model/parameters.js";
-import { type BatchTensors, batchTensors, completionIds, completionLogits } from "../model/scoring.js";
+import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
 import {
   type AdamWSettings,
   createTrainable,
@@ -51,50 +52,43 @@ export async function rl(
   const at = await compileSchedules(settings, names);
   const trainable = createTrainable(policy.parameters);
   const anchor = copyParameters(policy.parameters);
+  const sizes = sizesOf(
+    rows.map(({ prompt }) => prompt),
+    { rows: size, samples, maxNewTokens },
+  );
 
   await train(trainable, anchor, settings, context, async (step) => {
     const begin = performance.now();
     const now = at({ step, steps, iteration: context.iteration });
     const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size });
-    const repeated = picked.flatMap((i) => new Array<EncodedRow>(samples).fill(rows[i]!));
     const seed = deriveSeed(context.seed, context.stage, "sample", step);
-    const { batch, completions } = rollOut(
-      policy,
-      repeated.map(({ prompt }) => prompt),
-      { maxNewTokens, temperature: now.temperature, seed },
-    );
+    const prompts = picked.map((i) => rows[i]!.prompt);
+    const { batch, completions } = rollOut(policy, prompts, sizes, { temperature: now.temperature, seed });
     const tensors = batchTensors(batch);
     const temperature = now.temperature === 1 ? 1 : tf.scalar(now.temperature);
-    const logprobsOf = (parameters: Parameters): Float32Array =>
-      tf.tidy(() => completionLogprobs(parameters, config, tensors, temperature).dataSync() as Float32Array);
+    const logprobsOf = (parameters: Parameters): Float32Array[] =>
+      tf.tidy(() => {
+        const logprobs_W = completionLogprobs(parameters, config, tensors, temperature);
+        return byCompletion(batch, logprobs_W.dataSync() as Float32Array);
+      });
     const ofAnchor = logprobsOf(anchor);
     // At temperature 1 the sampler has told the policy's own already.
     const ofPolicy = temperature === 1 ? null : logprobsOf(policy.parameters);
 
     const texts = await decodeAll(policy.folder, completions);
-    const rewards = texts.map((text, row) => exactMatch(text, repeated[row]!.row.answer!));
-    const kls = completions.map(({ ids, logprobs }, row) => {
-      const own = (all: Float32Array) => all.subarray(row * maxNewTokens, row * maxNewTokens + ids.length);
-      return logRatio(ofPolicy === null ? logprobs : own(ofPolicy), own(ofAnchor));
-    });
-    const totals = rewards.map((reward, row) => reward - now.beta_kl * kls[row]!);
+    const rewards = texts.map((text, c) => exactMatch(text, rows[picked[Math.floor(c / samples)]!]!.row.answer!));
+    const kls = completions.map(({ logprobs }, c) => logRatio(ofPolicy?.[c] ?? logprobs, ofAnchor[c]!));
+    const totals = rewards.map((reward, c) => reward - now.beta_kl * kls[c]!);
 
     const scalars = stepScalars(step, now);
-    const advantages_B = tf.tensor1d(leaveOneOut(totals, samples));
-    const mu = tf.scalar(now.mu);
-    const result = rlStep(
-      trainable,
-      anchor,
-      config,
-      tensors,
-      advantages_B,
-      temperature,
-      mu,
-      scalars,
-      adamwSettings(settings),
-    );
+    const advantages = leaveOneOut(totals, samples);
+    const weights = completions.flatMap(({ ids }, c) => ids.map(() => advantages[c]! / completions.length));
+    const weight_W = new Float32Array(batch.counted.length);
+    weight_W.set(weights);
+    const objective = { weight_W: tf.tensor1d(weight_W), temperature, mu: tf.scalar(now.mu) };
+    const result = rlStep(trainable, anchor, config, tensors, objective, scalars, adamwSettings(settings));
     const [loss, gradNorm] = [result.loss.dataSync()[0]!, result.gradNorm.dataSync()[0]!];
-    tf.dispose({ ...tensors, ...scalars, ...result, advantages_B, mu, temperature });
+    tf.dispose([tensors, scalars, result, objective] as unknown as tf.TensorContainer);
     const length = meanLength(completions.map(({ ids }) => ids));
     return {
       loss,
@@ -103,14 +97,14 @@ export async function rl(
       learning_rate: now.learning_rate,
       grad_norm: gradNorm,
       completion_length: length,
-      tokens_per_second: (1000 * length * batch.rows) / (performance.now() - begin),
+      tokens_per_second: (1000 * length * completions.length) / (performance.now() - begin),
     };
   });
   disposeMoments(trainable);
   disposeParameters(anchor);
 }
 
-/** ln pi(token | before) of every completion slot, [B * N], under softmax(logits / temperature). */
+/** ln pi(token | before) of every token of the completions, [W], under softmax(logits / temperature). */
 const completionLogprobs = jit(function completionLogprobs(
   parameters: Parameters,
   config: Gemma2Config,
@@ -119,30 +113,29 @@ const completionLogprobs = jit(function completionLogprobs(
 ): tf.Tensor {
   return logProbOf(
     atTemperature(completionLogits(readParameters(parameters), config, batch), temperature),
-    completionIds(batch),
+    batch.target_W,
   );
 });
 
-/** A step on -mean over completions of advantage * ln pi(y | x), then ema <- (1 - mu) ema + mu policy. */
+/**
+ * A step on -mean over completions of advantage * ln pi(y | x), then ema <- (1 - mu) ema + mu policy. A token's weight
+ * is the advantage of its completion by the number of completions, 0 where it does not count.
+ */
 const rlStep = jit(function rlStep(
   trainable: Trainable,
   anchor: Parameters,
   config: Gemma2Config,
   batch: BatchTensors,
-  advantages_B: tf.Tensor,
-  temperature: Coefficient,
-  mu: tf.Tensor,
+  objective: { weight_W: tf.Tensor; temperature: Coefficient; mu: tf.Tensor },
   scalars: StepScalars,
   adamw: AdamWSettings,
 ): { loss: tf.Tensor; gradNorm: tf.Tensor } {
-  const ids_N = completionIds(batch);
-  const B = advantages_B.shape[0]!;
+  const { weight_W, temperature, mu } = objective;
   const { loss, gradNorm, weights } = minimise(
     trainable,
     (policy) => {
-      const logprob_N = logProbOf(atTemperature(completionLogits(policy, config, batch), temperature), ids_N);
-      const logprob_B = logprob_N.mul(batch.counted_N).reshape([B, -1]).sum(1);
-      return advantages_B.mul(logprob_B).mean().neg() as tf.Scalar;
+      const logits_WV = atTemperature(completionLogits(policy, config, batch), temperature);
+      return weight_W.mul(logProbOf(logits_WV, batch.target_W)).sum().neg() as tf.Scalar;
     },
     adamw,
     scalars,

@@ -1,6 +1,6 @@
 /** Prompts to completions: rows of data as token ids, and batches of what a model samples for them. */
 
-import { type Batch, joinCompletions, padPrompts } from "../model/batch.js";
+import { type Batch, listPrompts, listSequences, type Sizes } from "../model/batch.js";
 import type { ModelFolder } from "../model/load.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type Completion, type SamplingOptions, sampleCompletions } from "../student/sample.js";
@@ -49,21 +49,27 @@ export function encodeCompletions(
   );
 }
 
-/** Samples a completion of each prompt. */
+/** Samples completions of each prompt: those of the first prompt, then those of the second, ... */
 export function rollOut(
   { folder, parameters }: LoadedModel,
   prompts: readonly (readonly number[])[],
-  options: Omit<SamplingOptions, "stopIds" | "topK" | "topP">,
+  sizes: Sizes,
+  options: Pick<SamplingOptions, "temperature" | "seed">,
 ): { batch: Batch; completions: Completion[] } {
-  const padded = padPrompts(prompts, folder.padId);
-  const completions = sampleCompletions(parameters, folder.config, padded, {
+  const { samples } = sizes;
+  const completions = sampleCompletions(parameters, folder.config, listPrompts(prompts, sizes), {
     ...options,
+    samples,
+    maxNewTokens: sizes.maxNewTokens,
     topK: 0,
     topP: 1,
     stopIds: folder.stopIds,
   });
-  const ids = completions.map((completion) => completion.ids);
-  return { batch: joinCompletions(padded, ids, options.maxNewTokens, folder.padId), completions };
+  const sequences = prompts.map((prompt, row) => ({
+    prompt,
+    completions: completions.slice(row * samples, (row + 1) * samples).map(({ ids }) => ids),
+  }));
+  return { batch: listSequences(sequences, sizes), completions };
 }
 
 /** Texts of completions, special tokens left out. */

@@ -1,10 +1,10 @@
 /** Supervised fine-tuning: cross-entropy on the completions in the data. */
 
 import { jit, tf } from "tfjs-jit";
-import { joinCompletions, padPrompts } from "../model/batch.js";
+import { listSequences, sizesOf } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
-import { type BatchTensors, batchTensors, completionIds, completionLogits } from "../model/scoring.js";
+import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
 import {
   type AdamWSettings,
   createTrainable,
@@ -29,27 +29,27 @@ export async function sft(
   settings: SftSettings,
   context: StageContext,
 ): Promise<void> {
-  const { config, padId } = model.folder;
+  const { config } = model.folder;
   const { steps, batch_size: size, max_new_tokens: maxNewTokens } = settings;
   const completions = await encodeCompletions(model.folder, rows, maxNewTokens);
   const at = await compileSchedules(settings, ["learning_rate", "weight_decay", "max_grad_norm"]);
   const trainable = createTrainable(model.parameters);
+  const sizes = sizesOf(
+    rows.map(({ prompt }) => prompt),
+    { rows: size, samples: 1, maxNewTokens },
+  );
 
   await train(trainable, {}, settings, context, async (step) => {
     const begin = performance.now();
     const now = at({ step, steps, iteration: context.iteration });
     const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size });
-    const prompts = padPrompts(
-      picked.map((i) => rows[i]!.prompt),
-      padId,
-    );
-    const learned = picked.map((i) => completions[i]!);
-    const tensors = batchTensors(joinCompletions(prompts, learned, maxNewTokens, padId));
+    const sequences = picked.map((i) => ({ prompt: rows[i]!.prompt, completions: [completions[i]!] }));
+    const tensors = batchTensors(listSequences(sequences, sizes));
     const scalars = stepScalars(step, now);
     const result = sftStep(trainable, config, tensors, scalars, adamwSettings(settings));
     const [loss, gradNorm] = [result.loss.dataSync()[0]!, result.gradNorm.dataSync()[0]!];
-    tf.dispose({ ...tensors, ...scalars, ...result });
-    const length = meanLength(learned);
+    tf.dispose([tensors, scalars, result] as unknown as tf.TensorContainer);
+    const length = meanLength(picked.map((i) => completions[i]!));
     return {
       loss,
       learning_rate: now.learning_rate,
@@ -68,11 +68,10 @@ const sftStep = jit(function sftStep(
   scalars: StepScalars,
   adamw: AdamWSettings,
 ): { loss: tf.Tensor; gradNorm: tf.Tensor } {
-  const targets_N = completionIds(batch);
-  const lossOf = (logits_NV: tf.Tensor2D) => tokenMean(crossEntropy(logits_NV, targets_N), batch.counted_N);
+  const { target_W, counted_W } = batch;
   const { loss, gradNorm } = minimise(
     trainable,
-    (weights) => lossOf(completionLogits(weights, config, batch)),
+    (weights) => tokenMean(crossEntropy(completionLogits(weights, config, batch), target_W), counted_W),
     adamw,
     scalars,
   );

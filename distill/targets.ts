@@ -1,4 +1,4 @@
-/** What the teacher says of a batch, as tensors for the loss. N counts all completion slots of the batch in a row. */
+/** What the teacher says of a batch, as tensors for the loss. W as in batch.ts: the tokens of the completions. */
 
 import { jit, tf } from "tfjs-jit";
 import type { Batch } from "../model/batch.js";
@@ -8,7 +8,7 @@ import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, completionLogits } from "../model/scoring.js";
 import { httpTeacher } from "../teacher/http.js";
-import type { RemoteTeacher, TokenScores } from "../teacher/teacher.js";
+import type { RemoteTeacher, ScoreRequest, TokenScores } from "../teacher/teacher.js";
 import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
 import type { TopK } from "./top-k.js";
 
@@ -34,7 +34,7 @@ export async function closeTeacher(teacher: Teacher): Promise<void> {
 }
 
 /** Logits of the whole vocabulary (up to a constant a row), or the k likeliest tokens at temperature 1. */
-export type Targets = { readonly logits_NV: tf.Tensor2D } | Required<TopK>;
+export type Targets = { readonly logits_WV: tf.Tensor2D } | Required<TopK>;
 
 /** The teacher's distributions; k is the tokens asked of a remote one. The caller disposes the tensors. */
 export async function targetsOf(
@@ -46,48 +46,46 @@ export async function targetsOf(
 ): Promise<Targets> {
   if (teacher.kind === "local") {
     const { parameters, folder } = teacher.model;
-    return { logits_NV: teacherLogits(parameters, folder.config, tensors) };
+    return { logits_WV: teacherLogits(parameters, folder.config, tensors) };
   }
   const scores = await teacher.client.score(requestsOf(batch), k);
-  return k === vocabSize ? { logits_NV: denseLogits(batch, scores, vocabSize) } : sparseScores(batch, scores, k);
+  const W = batch.targets.length;
+  return k === vocabSize ? { logits_WV: denseLogits(W, scores, vocabSize) } : sparseScores(W, scores, k);
 }
 
 const teacherLogits = jit(function teacherLogits(parameters: Parameters, config: Gemma2Config, batch: BatchTensors) {
   return completionLogits(readParameters(parameters), config, batch);
 });
 
-/** One sequence a row, its padding left out. */
-function requestsOf({ rows, promptSlots: P, completionSlots: N, ids, attention }: Batch) {
-  return Array.from({ length: rows }, (_, row) => {
-    const begin = row * (P + N);
-    const slots = Array.from({ length: P + N }, (_, t) => t).filter((t) => attention[begin + t] === 1);
-    return { ids: slots.map((t) => ids[begin + t]!), from: slots.filter((t) => t < P).length };
-  });
-}
+/** One sequence a completion. */
+const requestsOf = ({ sequences }: Batch): ScoreRequest[] =>
+  sequences.flatMap(({ prompt, completions }) =>
+    completions.map((completion) => ({ ids: [...prompt, ...completion], from: prompt.length })),
+  );
 
-/** The whole vocabulary: log-probabilities in the order of the ids. Slots that are not counted stay 0. */
-function denseLogits(batch: Batch, scores: readonly TokenScores[], V: number): tf.Tensor2D {
-  const logits = new Float32Array(batch.rows * batch.completionSlots * V);
-  scores.forEach(({ ids, logprobs }, row) => {
+/** The whole vocabulary: log-probabilities in the order of the ids. What fills up the batch stays 0. */
+function denseLogits(W: number, scores: readonly TokenScores[], V: number): tf.Tensor2D {
+  const logits = new Float32Array(W * V);
+  let token = 0;
+  for (const { ids, logprobs } of scores)
     for (let i = 0; i < ids.length; i++) {
-      const slot = row * batch.completionSlots + Math.floor(i / V);
-      logits[slot * V + ids[i]!] = logprobs[i]!;
+      logits[token * V + ids[i]!] = logprobs[i]!;
+      if ((i + 1) % V === 0) token++;
     }
-  });
-  return tf.tensor2d(logits, [batch.rows * batch.completionSlots, V]);
+  return tf.tensor2d(logits, [W, V]);
 }
 
-/** The k likeliest tokens. Slots that are not counted hold the first k ids, all equally likely. */
-function sparseScores(batch: Batch, scores: readonly TokenScores[], k: number): Required<TopK> {
-  const N = batch.rows * batch.completionSlots;
-  const ids = Int32Array.from({ length: N * k }, (_, i) => i % k);
-  const logprobs = new Float32Array(N * k).fill(-Math.log(k + 1));
-  const tail = new Float32Array(N).fill(-Math.log(k + 1));
-  scores.forEach((row, i) => {
-    const first = i * batch.completionSlots;
-    ids.set(row.ids, first * k);
-    logprobs.set(row.logprobs, first * k);
-    tail.set(row.tail, first);
-  });
-  return { ids_Nk: tf.tensor2d(ids, [N, k]), logprobs_Nk: tf.tensor2d(logprobs, [N, k]), tail_N: tf.tensor1d(tail) };
+/** The k likeliest tokens. What fills up the batch holds the first k ids, all equally likely. */
+function sparseScores(W: number, scores: readonly TokenScores[], k: number): Required<TopK> {
+  const ids = Int32Array.from({ length: W * k }, (_, i) => i % k);
+  const logprobs = new Float32Array(W * k).fill(-Math.log(k + 1));
+  const tail = new Float32Array(W).fill(-Math.log(k + 1));
+  let token = 0;
+  for (const row of scores) {
+    ids.set(row.ids, token * k);
+    logprobs.set(row.logprobs, token * k);
+    tail.set(row.tail, token);
+    token += row.tail.length;
+  }
+  return { ids_Nk: tf.tensor2d(ids, [W, k]), logprobs_Nk: tf.tensor2d(logprobs, [W, k]), tail_N: tf.tensor1d(tail) };
 }

@@ -1,77 +1,255 @@
 /**
- * Rows of different lengths as one rectangle. Shape suffixes: B rows, P prompt slots, N completion slots, T = P + N.
- * Prompts are padded on the left, completions on the right, so that every completion begins in the same slot. What is
- * padding is told by the attention alone; the ids there may be any.
+ * Sequences of different lengths as one list of tokens, without the padding between them. Whatever works token by token
+ * runs on the list; attention alone needs a grid of B rows of T slots, and the list says where in it each token stands.
+ *
+ * A row is a prompt and any number of completions of it, which share the prompt's keys and values: the prompt's tokens
+ * are segment 0, those of completion g are segment g + 1.
  */
 
-/** A batch of prompts. */
-export type PromptBatch = {
+/** Where n tokens stand in a grid, and back. */
+export type Layout = {
   readonly rows: number;
-  /** P */
   readonly slots: number;
-  /** [B, P] */
-  readonly ids: Int32Array;
-  /** [B, P]: 1 where a token stands, 0 for padding. */
-  readonly attention: Int32Array;
+  /** [rows * slots]: which token of the list; -1 for padding. */
+  readonly tokenOfSlot: Int32Array;
+  /** [size of the list]: row * slots + slot; 0 for what fills up the list. */
+  readonly slotOfToken: Int32Array;
 };
 
-/** A batch of prompts with a completion each. */
-export type Batch = {
-  readonly rows: number;
-  readonly promptSlots: number;
-  readonly completionSlots: number;
-  /** [B, T] */
+/** A list of tokens; what fills it up at its end has id, position and segment 0, and nothing looks at it. */
+export type TokenList = {
   readonly ids: Int32Array;
-  /** [B, T] */
-  readonly attention: Int32Array;
-  /** [B, N]: 1 on the tokens of the completion, its stop token included. */
+  readonly positions: Int32Array;
+  readonly segments: Int32Array;
+  readonly layout: Layout;
+  /** The tokens whose hidden states are wanted, as indices into the list, and where they stand as queries. */
+  readonly wanted: { readonly tokens: Int32Array; readonly layout: Layout };
+};
+
+/** A prompt of at least one token with completions of at least one token each. */
+export type Sequence = {
+  readonly prompt: readonly number[];
+  readonly completions: readonly (readonly number[])[];
+};
+
+/** Sequences to learn from. W counts the completions' tokens in order, filled up with tokens that do not count. */
+export type Batch = {
+  readonly sequences: readonly Sequence[];
+  /** Without each completion's last token, which predicts nothing. What is wanted predicts a completion's token. */
+  readonly tokens: TokenList;
+  /** [W]: the tokens of the completions. */
+  readonly targets: Int32Array;
+  /** [W]: 1 where a token counts, else 0. */
   readonly counted: Float32Array;
 };
 
+/** What the batches of a run have in common: their sizes are chosen once, so that few programs are compiled. */
+export type Sizes = {
+  /** Rows of a batch. */
+  readonly rows: number;
+  /** Completions of a row. */
+  readonly samples: number;
+  /** Longest completion. */
+  readonly maxNewTokens: number;
+  readonly longestPrompt: number;
+  /** Tokens that all prompts begin with, such as a system prompt: a list holds them once. */
+  readonly sharedPrefix: number;
+  /** Room for the prompts of a batch in a list. */
+  readonly promptTokens: number;
+};
+
+/**
+ * Sizes for batches drawn from these prompts. The room for prompts is what a random batch stays within, four standard
+ * deviations above its mean; a batch that does not gets a list as large as any.
+ */
+export function sizesOf(
+  prompts: readonly (readonly number[])[],
+  shape: Pick<Sizes, "rows" | "samples" | "maxNewTokens">,
+): Sizes {
+  const longestPrompt = longest(prompts);
+  const prefix = sharedPrefix(prompts);
+  const mean = sum(prompts.map(({ length }) => length)) / prompts.length;
+  const variance = sum(prompts.map(({ length }) => (length - mean) ** 2)) / prompts.length;
+  const likely = shape.rows * (mean - prefix) + 4 * Math.sqrt(shape.rows * variance);
+  const most = shape.rows * (longestPrompt - prefix);
+  return { ...shape, longestPrompt, sharedPrefix: prefix, promptTokens: prefix + Math.min(most, Math.ceil(likely)) };
+}
+
+/** How many tokens all of them begin with. */
+function sharedPrefix([first, ...others]: readonly (readonly number[])[]): number {
+  let length = first!.length;
+  for (const ids of others) {
+    let same = 0;
+    while (same < Math.min(length, ids.length) && ids[same] === first![same]) same++;
+    length = same;
+  }
+  return length;
+}
+
+/** Below this many tokens padding costs next to nothing. */
+const SHORT = 16;
+
 /**
  * The padded length for rows of at most `longest` tokens: each program is compiled for one length, so lengths are
- * rounded up, by at most a third, to 8, 12, 16, 24, 32, 48, 64, ...
+ * rounded up, by at most half where they are not short, to `limit`, 3/4 of it, 1/2, 3/8, 1/4, ...
  */
-export function paddedLength(longest: number): number {
-  for (let size = 8; ; size *= 2) {
-    if (longest <= size) return size;
-    if (longest <= size * 1.5) return size * 1.5;
-  }
+export function paddedLength(longest: number, limit: number): number {
+  let size = limit;
+  while (longest <= size / 2 && size > SHORT) size /= 2;
+  return Math.ceil(longest <= size * 0.75 && size > SHORT ? size * 0.75 : size);
 }
 
-/** Left-pads prompts to a common padded length. */
-export function padPrompts(prompts: readonly (readonly number[])[], padId: number): PromptBatch {
-  const slots = paddedLength(Math.max(...prompts.map((prompt) => prompt.length)));
-  const ids = new Int32Array(prompts.length * slots).fill(padId);
-  const attention = new Int32Array(prompts.length * slots);
-  prompts.forEach((prompt, row) => {
-    const begin = (row + 1) * slots - prompt.length;
-    ids.set(prompt, begin);
-    attention.fill(1, begin, begin + prompt.length);
-  });
-  return { rows: prompts.length, slots, ids, attention };
+/** Prompts, of which the last token's hidden state is wanted. Slot t of a row holds its token t. */
+export function listPrompts(prompts: readonly (readonly number[])[], sizes: Sizes): TokenList {
+  return listRows(
+    prompts.map((ids) => ({ ...linear(ids), wanted: [ids.length - 1] })),
+    {
+      slots: paddedLength(longest(prompts), sizes.longestPrompt),
+      queries: 1,
+      sharedPrefix: sizes.sharedPrefix,
+      size: roomForPrompts(prompts, sizes),
+      wantedSize: prompts.length,
+    },
+  );
 }
 
-/** Prompts with their completions, each of at most `completionSlots` tokens. */
-export function joinCompletions(
-  prompts: PromptBatch,
-  completions: readonly (readonly number[])[],
-  completionSlots: number,
-  padId: number,
-): Batch {
-  const { rows, slots } = prompts;
-  const T = slots + completionSlots;
-  const ids = new Int32Array(rows * T).fill(padId);
-  const attention = new Int32Array(rows * T);
-  const counted = new Float32Array(rows * completionSlots);
-  completions.forEach((completion, row) => {
-    ids.set(prompts.ids.subarray(row * slots, (row + 1) * slots), row * T);
-    attention.set(prompts.attention.subarray(row * slots, (row + 1) * slots), row * T);
-    ids.set(completion, row * T + slots);
-    attention.fill(1, row * T + slots, row * T + slots + completion.length);
-    counted.fill(1, row * completionSlots, row * completionSlots + completion.length);
+/** Sequences with `sizes.samples` completions each. The completions' tokens are filled up to whole quarters of the most there may be. */
+export function listSequences(sequences: readonly Sequence[], sizes: Sizes): Batch {
+  const { samples, maxNewTokens, longestPrompt } = sizes;
+  const rows = sequences.map(({ prompt, completions }) => {
+    const row = linear(prompt);
+    const wanted: number[] = [];
+    completions.forEach((completion, g) => {
+      wanted.push(prompt.length - 1);
+      for (let n = 0; n < completion.length - 1; n++) {
+        wanted.push(row.ids.length);
+        row.ids.push(completion[n]!);
+        row.positions.push(prompt.length + n);
+        row.segments.push(g + 1);
+      }
+    });
+    return { ...row, wanted };
   });
-  return { rows, promptSlots: slots, completionSlots, ids, attention, counted };
+  const targets = sequences.flatMap(({ completions }) => completions.flat());
+  const completionCount = sequences.length * samples;
+  const quarter = Math.ceil((completionCount * maxNewTokens) / 4);
+  const wantedSize = Math.max(completionCount, Math.ceil(targets.length / quarter) * quarter);
+  const prompts = roomForPrompts(
+    sequences.map(({ prompt }) => prompt),
+    sizes,
+  );
+  const most = Math.max(longest(rows.map(({ ids }) => ids)), longest(rows.map(({ wanted }) => wanted)));
+  const slots = paddedLength(most, Math.max(longestPrompt, samples) + samples * (maxNewTokens - 1));
+  const tokens = listRows(rows, {
+    slots,
+    queries: Math.min(slots, samples * maxNewTokens),
+    sharedPrefix: sizes.sharedPrefix,
+    // A completion's last token predicts nothing and is left out.
+    size: prompts + wantedSize - completionCount,
+    wantedSize,
+  });
+  return {
+    sequences,
+    tokens,
+    targets: listOf(targets, wantedSize),
+    counted: new Float32Array(wantedSize).fill(1, 0, targets.length),
+  };
+}
+
+/** Room in a list for a batch's prompts. */
+function roomForPrompts(
+  prompts: readonly (readonly number[])[],
+  { sharedPrefix, longestPrompt, promptTokens }: Sizes,
+): number {
+  const needed = sharedPrefix + sum(prompts.map(({ length }) => length - sharedPrefix));
+  return needed <= promptTokens ? promptTokens : sharedPrefix + prompts.length * (longestPrompt - sharedPrefix);
+}
+
+/** A row of tokens; which of them are wanted, by their place in the row. */
+type Row = { ids: number[]; positions: number[]; segments: number[]; wanted: number[] };
+
+/** One sequence without branches. */
+export const linear = (ids: readonly number[]) => ({
+  ids: [...ids],
+  positions: ids.map((_, t) => t),
+  segments: ids.map(() => 0),
+});
+
+type ListSizes = {
+  readonly slots: number;
+  readonly queries: number;
+  /** Tokens that all rows begin with. */
+  readonly sharedPrefix: number;
+  readonly size: number;
+  readonly wantedSize: number;
+};
+
+/** Rows as a list of `size` tokens: the shared prefix, then the rest of each row. */
+export function listRows(
+  rows: readonly Row[],
+  { slots, queries, sharedPrefix, size, wantedSize }: ListSizes,
+): TokenList {
+  const [ids, positions, segments, slotOfToken] = Array.from({ length: 4 }, () => new Int32Array(size)) as [
+    Int32Array,
+    Int32Array,
+    Int32Array,
+    Int32Array,
+  ];
+  const tokenOfSlot = new Int32Array(rows.length * slots).fill(-1);
+  const wanted = new Int32Array(wantedSize);
+  const querySlot = new Int32Array(wantedSize);
+  const queryOfSlot = new Int32Array(rows.length * queries).fill(-1);
+  let [tokens, queriesSoFar] = [sharedPrefix, 0];
+  rows.forEach((row, r) => {
+    const tokenAt = (place: number) => (place < sharedPrefix ? place : tokens + place - sharedPrefix);
+    row.ids.forEach((id, place) => {
+      const token = tokenAt(place);
+      const slot = r * slots + place;
+      tokenOfSlot[slot] = token;
+      if (place < sharedPrefix && r > 0) return;
+      ids[token] = id;
+      positions[token] = row.positions[place]!;
+      segments[token] = row.segments[place]!;
+      slotOfToken[token] = slot;
+    });
+    row.wanted.forEach((place, q) => {
+      wanted[queriesSoFar] = tokenAt(place);
+      querySlot[queriesSoFar] = r * queries + q;
+      queryOfSlot[r * queries + q] = queriesSoFar++;
+    });
+    tokens += Math.max(0, row.ids.length - sharedPrefix);
+  });
+  return {
+    ids,
+    positions,
+    segments,
+    layout: { rows: rows.length, slots, tokenOfSlot, slotOfToken },
+    wanted: {
+      tokens: wanted,
+      layout: { rows: rows.length, slots: queries, tokenOfSlot: queryOfSlot, slotOfToken: querySlot },
+    },
+  };
+}
+
+const listOf = (values: readonly number[], size: number): Int32Array => {
+  const list = new Int32Array(size);
+  list.set(values);
+  return list;
+};
+
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+const longest = (rows: readonly { readonly length: number }[]): number =>
+  rows.reduce((most, { length }) => Math.max(most, length), 0);
+
+/** What was computed for each of the W tokens, completion by completion. */
+export function byCompletion({ sequences }: Batch, values: Float32Array): Float32Array[] {
+  let end = 0;
+  return sequences.flatMap(({ completions }) =>
+    completions.map(({ length }) => {
+      end += length;
+      return values.subarray(end - length, end);
+    }),
+  );
 }
 
 /** The ids up to and including the first stop token; all of them where there is none. */

@@ -1,8 +1,9 @@
 /**
  * Gemma 2 (arXiv 2408.00118) as functions on plain weights, named as in the checkpoint.
  *
- * Shape suffixes: B rows, T tokens of the block, S slots that it may look at, D model, V vocabulary,
- * N query heads, K key/value heads, H head size. Nothing here reads a tensor, so all of it can be traced by jit.
+ * Shape suffixes: M tokens of a list, in a grid of B rows and T slots; S slots that a row may look at; W tokens of the
+ * list whose hidden states are wanted; D model, V vocabulary, N query heads, K key/value heads, H head size.
+ * Nothing here reads a tensor, so all of it can be traced by jit.
  */
 import { dynamicUpdateSlice, gatherRows, tf } from "tfjs-jit";
 import type { Gemma2Config } from "./config.js";
@@ -20,79 +21,105 @@ export interface LayerCache {
   readonly v_BKSH: tf.Tensor4D;
 }
 
-/** T tokens of each of B rows. They lie in the slots start ... start + T - 1. */
+/** Where the tokens of a list stand in a grid, and back; int32. See batch.ts. */
+export interface Layout {
+  /** Which token; -1 for padding. */
+  readonly token_BT: tf.Tensor2D;
+  /** row * T + slot. */
+  readonly slot_M: tf.Tensor1D;
+}
+
+/** A list of tokens; all int32. */
 export interface Block {
-  /** int32. */
-  readonly ids_BT: tf.Tensor2D;
-  /** int32 rotary positions. */
-  readonly positions_BT: tf.Tensor2D;
-  /** Slot of the block's first token, an int32 scalar where it is a tensor. 0 without a cache. */
+  readonly ids_M: tf.Tensor1D;
+  /** Rotary positions. */
+  readonly positions_M: tf.Tensor1D;
+  /** A token sees those of its own segment and of segment 0, up to its own position. */
+  readonly segments_M: tf.Tensor1D;
+  readonly layout: Layout;
+}
+
+/** The tokens whose hidden states are wanted: the last layer computes no others. */
+export interface Wanted {
+  readonly token_W: tf.Tensor1D;
+  /** Of the W tokens as queries. */
+  readonly layout: Layout;
+}
+
+/** What the slots that a row may look at hold, int32. */
+export interface Keys {
+  readonly positions_BS: tf.Tensor2D;
+  /** -1 for padding. */
+  readonly segments_BS: tf.Tensor2D;
+}
+
+/** What came before a block. */
+export interface Memory {
+  readonly cache: Cache;
+  /** Of all slots, those of the block and of what is yet to come included: their positions hide the latter. */
+  readonly keys: Keys;
+  /** Slot of the block's first token, an int32 scalar where it is a tensor. */
   readonly start: number | tf.Scalar;
-  /** 1 where a slot may be looked at, 0 for padding. S is T without a cache, its size with one. */
-  readonly attention_BS: tf.Tensor2D;
 }
 
 /**
- * Hidden states after the final norm, and the cache with the block written into it (null in, null out).
- * Rows of padding come out finite and mean nothing.
+ * Hidden states after the final norm, of all M tokens or of the W wanted, and keys and values: the block's own, with a
+ * memory its cache with the block written into it. What fills up a list comes out finite and means nothing.
  */
 export function forward(
   weights: Weights,
   config: Gemma2Config,
   block: Block,
-  cache: Cache | null,
-): { hidden_BTD: tf.Tensor3D; cache: Cache | null } {
-  const [B, T] = block.ids_BT.shape;
-  const rotate = rotary(block.positions_BT, config);
-  const maskOf = masks(block, config);
-  const written: LayerCache[] = [];
+  memory: Memory | null = null,
+  wanted: Wanted | null = null,
+): { hidden_MD: tf.Tensor2D; cache: Cache } {
+  const keys = memory?.keys ?? ownKeys(block);
+  const all = queriesOf(block, keys, config);
+  const last = wanted === null ? all : queriesOf(pick(block, wanted), keys, config);
+  const cache: LayerCache[] = [];
 
-  let x: tf.Tensor2D = gatherRows(weights[EMBEDDING] as tf.Tensor2D, block.ids_BT)
-    .mul(Math.fround(Math.sqrt(config.hiddenSize)))
-    .reshape([B * T, config.hiddenSize]);
+  let x: tf.Tensor2D = gatherRows<tf.Rank.R2>(weights[EMBEDDING]!, block.ids_M).mul(
+    Math.fround(Math.sqrt(config.hiddenSize)),
+  );
   config.layerTypes.forEach((type, layer) => {
     const weight = (name: string) => weights[`model.layers.${layer}.${name}.weight`]!;
     const norm = (name: string, y: tf.Tensor2D) => rmsNorm(y, weight(name) as tf.Tensor1D, config.rmsNormEps);
+    const project = (name: string, y: tf.Tensor2D): tf.Tensor3D =>
+      linear(y, weight(`self_attn.${name}`)).reshape([y.shape[0], -1, config.headDim]);
 
-    const project = (y: tf.Tensor2D, name: string, heads: number): tf.Tensor4D =>
-      linear(y, weight(`self_attn.${name}`))
-        .reshape([B, T, heads, config.headDim])
-        .transpose([0, 2, 1, 3]);
-    const h = norm("input_layernorm", x);
-    const q_BNTH = rotate(project(h, "q_proj", config.numAttentionHeads));
-    const kv = remember(cache?.[layer], block.start, {
-      k_BKSH: rotate(project(h, "k_proj", config.numKeyValueHeads)),
-      v_BKSH: project(h, "v_proj", config.numKeyValueHeads),
+    let h = norm("input_layernorm", x);
+    const kv = remember(memory, layer, {
+      k_BKSH: spread(all.rotate(project("k_proj", h)), block.layout),
+      v_BKSH: spread(project("v_proj", h), block.layout),
     });
-    written.push(kv);
-    const attended = linear(attention(q_BNTH, kv, maskOf[type], config), weight("self_attn.o_proj"));
-    x = x.add(norm("post_attention_layernorm", attended));
+    cache.push(kv);
+    const isLast = wanted !== null && layer === config.layerTypes.length - 1;
+    if (isLast) [x, h] = [gatherRows<tf.Rank.R2>(x, wanted.token_W), gatherRows<tf.Rank.R2>(h, wanted.token_W)];
+    const { rotate, maskOf, layout } = isLast ? last : all;
+
+    const q_BNTH = spread(rotate(project("q_proj", h)), layout);
+    const attended = collect(attention(q_BNTH, kv, maskOf(type), config), layout);
+    x = x.add(norm("post_attention_layernorm", linear(attended, weight("self_attn.o_proj"))));
 
     const g = norm("pre_feedforward_layernorm", x);
     const gated = gelu(linear(g, weight("mlp.gate_proj"))).mul<tf.Tensor2D>(linear(g, weight("mlp.up_proj")));
     x = x.add(norm("post_feedforward_layernorm", linear(gated, weight("mlp.down_proj"))));
   });
-
-  const hidden_BTD = rmsNorm(x, weights["model.norm.weight"] as tf.Tensor1D, config.rmsNormEps);
-  return { hidden_BTD: hidden_BTD.reshape([B, T, config.hiddenSize]), cache: cache && written };
+  return { hidden_MD: rmsNorm(x, weights["model.norm.weight"] as tf.Tensor1D, config.rmsNormEps), cache };
 }
 
-/** Soft-capped logits [..., V] of hidden states [..., D]. The head is the embedding matrix. */
-export function logits(weights: Weights, config: Gemma2Config, hidden: tf.Tensor): tf.Tensor {
-  const flat = linear(hidden.reshape([-1, config.hiddenSize]), weights[EMBEDDING]!);
-  return softCap(flat, config.finalLogitSoftcapping).reshape([...hidden.shape.slice(0, -1), config.vocabSize]);
-}
+/** Soft-capped logits [M, V] of hidden states. The head is the embedding matrix. */
+export const logits = (weights: Weights, config: Gemma2Config, hidden_MD: tf.Tensor2D): tf.Tensor2D =>
+  softCap(linear(hidden_MD, weights[EMBEDDING]!), config.finalLogitSoftcapping);
 
-/** A cache of S empty slots for B rows. */
-export function emptyCache(config: Gemma2Config, B: number, S: number): Cache {
-  const empty = (): tf.Tensor4D => tf.fill([B, config.numKeyValueHeads, S, config.headDim], 0);
-  return config.layerTypes.map(() => ({ k_BKSH: empty(), v_BKSH: empty() }));
-}
-
-/** int32 rotary positions of left-padded rows: the first attended token has 0, and so has the padding before it. */
-export function positions(attention_BT: tf.Tensor2D): tf.Tensor2D {
-  return tf.cumsum(attention_BT.toFloat(), 1).sub(1).relu().cast<tf.Tensor2D>("int32");
-}
+/** A cache with room for more slots, which are empty. */
+export const extendCache = (cache: Cache, slots: number): Cache => {
+  const extend = (x_BKSH: tf.Tensor4D): tf.Tensor4D => {
+    const [B, K, , H] = x_BKSH.shape;
+    return tf.concat([x_BKSH, tf.fill([B, K, slots, H], 0)], 2) as tf.Tensor4D;
+  };
+  return cache.map(({ k_BKSH, v_BKSH }) => ({ k_BKSH: extend(k_BKSH), v_BKSH: extend(v_BKSH) }));
+};
 
 /** The shape of every tensor of a checkpoint, by name. */
 export function parameterShapes(config: Gemma2Config): Record<string, number[]> {
@@ -117,65 +144,121 @@ export function parameterShapes(config: Gemma2Config): Record<string, number[]> 
   return { ...shapes, "model.norm.weight": [D] };
 }
 
-/** The keys and values that a block looks at: its own, and with a cache those of the slots before it. */
-function remember(cache: LayerCache | undefined, start: number | tf.Scalar, block: LayerCache): LayerCache {
-  if (!cache) return block;
+/** What a block looks at where nothing came before it. */
+function ownKeys({ positions_M, segments_M, layout: { token_BT } }: Block): Keys {
+  const isToken_BT = token_BT.greaterEqual(tf.scalar(0, "int32"));
+  const segments_BT = tf.where(isToken_BT, at(segments_M, token_BT), tf.fill(token_BT.shape, -1, "int32"));
+  return { positions_BS: at(positions_M, token_BT), segments_BS: segments_BT };
+}
+
+/** Tokens that look. */
+type Looking = Pick<Block, "positions_M" | "segments_M" | "layout">;
+
+const pick = ({ positions_M, segments_M }: Block, { token_W, layout }: Wanted): Looking => ({
+  positions_M: at(positions_M, token_W),
+  segments_M: at(segments_M, token_W),
+  layout,
+});
+
+/** What the layers need to know of tokens that look. */
+function queriesOf({ positions_M, segments_M, layout }: Looking, keys: Keys, config: Gemma2Config) {
+  const { token_BT } = layout;
+  const queries = { positions_BT: at(positions_M, token_BT), segments_BT: at(segments_M, token_BT) };
+  return { layout, rotate: rotary(positions_M, config), maskOf: masks(queries, keys, config) };
+}
+
+/** values[index], of any shape; an index of -1 gives any value. */
+const at = <T extends tf.Tensor>(values: tf.Tensor1D, index: T): T =>
+  gatherRows(values.reshape([-1, 1]), index.relu()).reshape(index.shape) as T;
+
+/** The keys and values that a block looks at: its own, and with a memory those of the slots before it. */
+function remember(memory: Memory | null, layer: number, block: LayerCache): LayerCache {
+  if (memory === null) return block;
+  const { k_BKSH, v_BKSH } = memory.cache[layer]!;
   return {
-    k_BKSH: dynamicUpdateSlice(cache.k_BKSH, block.k_BKSH, [0, 0, start, 0]) as tf.Tensor4D,
-    v_BKSH: dynamicUpdateSlice(cache.v_BKSH, block.v_BKSH, [0, 0, start, 0]) as tf.Tensor4D,
+    k_BKSH: dynamicUpdateSlice(k_BKSH, block.k_BKSH, [0, 0, memory.start, 0]) as tf.Tensor4D,
+    v_BKSH: dynamicUpdateSlice(v_BKSH, block.v_BKSH, [0, 0, memory.start, 0]) as tf.Tensor4D,
   };
 }
 
+/** Heads of a list of tokens into the grid, where padding holds any token's. */
+function spread(x_MNH: tf.Tensor3D, { token_BT }: Layout): tf.Tensor4D {
+  const [M, N, H] = x_MNH.shape;
+  const [B, T] = token_BT.shape;
+  const first_B1T = token_BT.relu().mul(tf.scalar(N, "int32")).reshape([B, 1, T]);
+  const row_BNT = first_B1T.add(tf.range(0, N, 1, "int32").reshape([1, N, 1]));
+  return gatherRows(x_MNH.reshape([M * N, H]), row_BNT);
+}
+
+/** The inverse of `spread`, with the heads of a token side by side: [M, N * H]. */
+function collect(x_BNTH: tf.Tensor4D, { slot_M }: Layout): tf.Tensor2D {
+  const [B, N, T, H] = x_BNTH.shape;
+  const [M, slots] = [slot_M.shape[0], tf.scalar(T, "int32")];
+  const row_M = slot_M.floorDiv(slots);
+  const first_M1 = row_M
+    .mul(tf.scalar((N - 1) * T, "int32"))
+    .add(slot_M)
+    .reshape([M, 1]);
+  const row_MN = first_M1.add(tf.range(0, N * T, T, "int32").reshape([1, N]));
+  return gatherRows(x_BNTH.reshape([B * N * T, H]), row_MN).reshape([M, N * H]);
+}
+
 /**
- * Grouped-query attention, [B * T, N * H].
+ * Grouped-query attention, [B, N, T, H].
  * The query heads that share a key head are stacked along T, so keys and values are never repeated.
  */
-function attention(q_BNTH: tf.Tensor4D, kv: LayerCache, mask_B1TS: tf.Tensor4D, config: Gemma2Config): tf.Tensor2D {
+function attention(q_BNTH: tf.Tensor4D, kv: LayerCache, mask_B1TS: tf.Tensor4D, config: Gemma2Config): tf.Tensor4D {
   const [B, N, T, H] = q_BNTH.shape;
   const [, K, S] = kv.k_BKSH.shape;
   const stacked = q_BNTH.mul(config.queryPreAttnScalar ** -0.5).reshape([B, K, (N / K) * T, H]);
   const scores = softCap(tf.matMul(stacked, kv.k_BKSH, false, true), config.attnLogitSoftcapping);
   const probabilities = tf.softmax(scores.reshape([B, N, T, S]).add(mask_B1TS));
-  const out = tf.matMul(probabilities.reshape([B, K, (N / K) * T, S]), kv.v_BKSH);
-  return out
-    .reshape([B, N, T, H])
-    .transpose([0, 2, 1, 3])
-    .reshape([B * T, N * H]);
+  return tf.matMul(probabilities.reshape([B, K, (N / K) * T, S]), kv.v_BKSH).reshape([B, N, T, H]);
 }
 
 /** What is added to a score where a query must not look. Finite, so that a row of padding, which sees nothing, stays finite. */
 const HIDDEN = -1e9;
 
-/** Masks [B, 1, T, S] to add to scores. Slot i sees slot j <= i that holds no padding; in sliding layers also i - j < window. */
-function masks(block: Block, config: Gemma2Config): Record<Gemma2Config["layerTypes"][number], tf.Tensor4D> {
-  const T = block.ids_BT.shape[1];
-  const [B, S] = block.attention_BS.shape;
-  const start = typeof block.start === "number" ? block.start : block.start.toFloat();
-  const attended_B1TS = block.attention_BS.toFloat().reshape([B, 1, 1, S]);
-  const distance_TS = tf.range(0, T).add(start).reshape([T, 1]).sub(tf.range(0, S));
-  const mask = (visible_TS: tf.Tensor): tf.Tensor4D => attended_B1TS.mul(visible_TS.toFloat()).sub(1).mul(-HIDDEN);
+/**
+ * Masks [B, 1, T, S] to add to scores. A token sees the tokens of segment 0 and of its own segment at positions up to
+ * its own, in sliding layers only those less than a window before it.
+ */
+function masks(
+  { positions_BT, segments_BT }: { readonly positions_BT: tf.Tensor2D; readonly segments_BT: tf.Tensor2D },
+  { positions_BS, segments_BS }: Keys,
+  config: Gemma2Config,
+): (type: Gemma2Config["layerTypes"][number]) => tf.Tensor4D {
+  const [B, T] = positions_BT.shape;
+  const S = positions_BS.shape[1];
+  const segments_B1S = segments_BS.reshape([B, 1, S]);
+  const isOwn_BTS = segments_B1S
+    .equal(segments_BT.reshape([B, T, 1]))
+    .logicalOr(segments_B1S.equal(tf.scalar(0, "int32")));
+  const distance_BTS = positions_BT.reshape([B, T, 1]).sub(positions_BS.reshape([B, 1, S]));
+  const mask = (visible_BTS: tf.Tensor): tf.Tensor4D =>
+    visible_BTS.toFloat().sub(1).mul(-HIDDEN).reshape([B, 1, T, S]) as tf.Tensor4D;
 
-  const past_TS = distance_TS.greaterEqual(0);
-  const full = mask(past_TS);
+  const past_BTS = isOwn_BTS.logicalAnd(distance_BTS.greaterEqual(tf.scalar(0, "int32")));
+  const full = mask(past_BTS);
   const slides = config.slidingWindow < S && config.layerTypes.includes("sliding_attention");
-  const sliding = slides ? mask(past_TS.logicalAnd(distance_TS.less(config.slidingWindow))) : full;
-  return { full_attention: full, sliding_attention: sliding };
+  const window = tf.scalar(config.slidingWindow, "int32");
+  const sliding = slides ? mask(past_BTS.logicalAnd(distance_BTS.less(window))) : full;
+  return (type) => (type === "sliding_attention" ? sliding : full);
 }
 
 /**
  * Rotary position embedding: turns each pair (x_i, x_{i + H/2}) by position * theta^(-2i/H) (arXiv 2104.09864).
  * Frequencies are rounded to float32 and multiplied in float32, as in transformers.
  */
-function rotary(positions_BT: tf.Tensor2D, config: Gemma2Config): (x_BNTH: tf.Tensor4D) => tf.Tensor4D {
-  const [B, T] = positions_BT.shape;
+function rotary(positions_M: tf.Tensor1D, config: Gemma2Config): (x_MNH: tf.Tensor3D) => tf.Tensor3D {
   const half = config.headDim / 2;
   const frequencies = tf.tensor1d(Array.from({ length: half }, (_, i) => config.ropeTheta ** (-i / half)));
-  const angles_B1TH = positions_BT.toFloat().reshape([B, 1, T, 1]).mul(frequencies);
-  const cos_B1TH = tf.concat([angles_B1TH.cos(), angles_B1TH.cos()], -1);
-  const sin_B1TH = tf.concat([angles_B1TH.sin().neg(), angles_B1TH.sin()], -1);
-  return (x_BNTH) => {
-    const [low, high] = tf.split(x_BNTH, 2, -1) as [tf.Tensor4D, tf.Tensor4D];
-    return x_BNTH.mul(cos_B1TH).add(tf.concat([high, low], -1).mul(sin_B1TH));
+  const angles_M1H = positions_M.toFloat().reshape([-1, 1, 1]).mul(frequencies);
+  const cos_M1H = tf.concat([angles_M1H.cos(), angles_M1H.cos()], -1);
+  const sin_M1H = tf.concat([angles_M1H.sin().neg(), angles_M1H.sin()], -1);
+  return (x_MNH) => {
+    const [low, high] = tf.split(x_MNH, 2, -1) as [tf.Tensor3D, tf.Tensor3D];
+    return x_MNH.mul(cos_M1H).add(tf.concat([high, low], -1).mul(sin_M1H));
   };
 }
 
@@ -187,7 +270,7 @@ const rmsNorm = (x: tf.Tensor2D, w: tf.Tensor1D, eps: number): tf.Tensor2D =>
 const linear = (x: tf.Tensor2D, w: tf.Tensor): tf.Tensor2D => tf.matMul(x, w as tf.Tensor2D, false, true);
 
 /** Squashes x into (-cap, cap): arXiv 2408.00118, section 2. */
-const softCap = (x: tf.Tensor, cap: number | null): tf.Tensor => (cap === null ? x : x.div(cap).tanh().mul(cap));
+const softCap = <T extends tf.Tensor>(x: T, cap: number | null): T => (cap === null ? x : x.div(cap).tanh().mul(cap));
 
 /** GELU in its tanh approximation, gelu_pytorch_tanh: arXiv 1606.08415. */
 const gelu = (x: tf.Tensor2D): tf.Tensor2D =>

@@ -1,40 +1,45 @@
-/** What a model says of given completions. Shape suffixes as in batch.ts; N here is all B * N completion slots in a row. */
+/** What a model says of given completions. Shape suffixes as in gemma2.ts; V vocabulary. */
 import { tf } from "tfjs-jit";
-import type { Batch } from "./batch.js";
+import type { Batch, Layout as HostLayout, TokenList } from "./batch.js";
 import type { Gemma2Config } from "./config.js";
-import { forward, logits, positions, type Weights } from "./gemma2.js";
+import { type Block, forward, type Layout, logits, type Wanted, type Weights } from "./gemma2.js";
 
-/** A Batch as tensors, with its static sizes. */
-export type BatchTensors = {
-  readonly promptSlots: number;
-  readonly ids_BT: tf.Tensor2D;
-  readonly attention_BT: tf.Tensor2D;
-  readonly counted_N: tf.Tensor1D;
-};
+/** A list of tokens on the device. */
+export type ListTensors = { readonly block: Block; readonly wanted: Wanted };
+
+/** A batch on the device. */
+export type BatchTensors = ListTensors & { readonly target_W: tf.Tensor1D; readonly counted_W: tf.Tensor1D };
 
 /** The caller disposes them. */
-export function batchTensors(batch: Batch): BatchTensors {
-  const shape: [number, number] = [batch.rows, batch.promptSlots + batch.completionSlots];
+export function listTensors({ ids, positions, segments, layout, wanted }: TokenList): ListTensors {
   return {
-    promptSlots: batch.promptSlots,
-    ids_BT: tf.tensor2d(batch.ids, shape),
-    attention_BT: tf.tensor2d(batch.attention, shape),
-    counted_N: tf.tensor1d(batch.counted),
+    block: {
+      ids_M: tf.tensor1d(ids),
+      positions_M: tf.tensor1d(positions),
+      segments_M: tf.tensor1d(segments),
+      layout: layoutTensors(layout),
+    },
+    wanted: { token_W: tf.tensor1d(wanted.tokens), layout: layoutTensors(wanted.layout) },
   };
 }
 
-/** Soft-capped logits [B * N, V] that predict the tokens of the completion slots. The head sees no other slot. Traceable. */
-export function completionLogits(weights: Weights, config: Gemma2Config, batch: BatchTensors): tf.Tensor2D {
-  const { ids_BT, attention_BT, promptSlots: P } = batch;
-  const [B, T] = ids_BT.shape;
-  const block = { ids_BT, positions_BT: positions(attention_BT), start: 0, attention_BS: attention_BT };
-  const { hidden_BTD } = forward(weights, config, block, null);
-  const predicting = hidden_BTD.slice([0, P - 1, 0], [B, T - P, config.hiddenSize]);
-  return logits(weights, config, predicting.reshape([-1, config.hiddenSize])) as tf.Tensor2D;
-}
+/** The caller disposes them. */
+export const batchTensors = ({ tokens, targets, counted }: Batch): BatchTensors => ({
+  ...listTensors(tokens),
+  target_W: tf.tensor1d(targets),
+  counted_W: tf.tensor1d(counted),
+});
 
-/** The ids of the completion slots, [B * N]. */
-export function completionIds({ ids_BT, promptSlots: P }: BatchTensors): tf.Tensor1D {
-  const [B, T] = ids_BT.shape;
-  return ids_BT.slice([0, P], [B, T - P]).reshape([-1]);
+const layoutTensors = ({ rows, slots, tokenOfSlot, slotOfToken }: HostLayout): Layout => ({
+  token_BT: tf.tensor2d(tokenOfSlot, [rows, slots]),
+  slot_M: tf.tensor1d(slotOfToken),
+});
+
+/** Soft-capped logits [W, V] that predict the completions' tokens. Traceable. */
+export function completionLogits(
+  weights: Weights,
+  config: Gemma2Config,
+  { block, wanted }: Pick<BatchTensors, "block" | "wanted">,
+): tf.Tensor2D {
+  return logits(weights, config, forward(weights, config, block, null, wanted).hidden_MD);
 }

@@ -1,7 +1,7 @@
 /** Completions of rows, batch by batch: what `heddle generate` and `heddle eval` have in common. */
 import { deriveSeed } from "../distill/batches.js";
 import type { Row } from "../distill/data.js";
-import { padPrompts } from "../model/batch.js";
+import { listPrompts, sizesOf } from "../model/batch.js";
 import type { ModelFolder } from "../model/load.js";
 import { createParameters, disposeParameters } from "../model/parameters.js";
 import { loadWeights } from "../model/weights.js";
@@ -32,7 +32,7 @@ export async function completeRows(
   context: TaskContext,
   use: (row: Row, completion: Completion) => Promise<void>,
 ): Promise<void> {
-  const { config, padId, stopIds } = folder;
+  const { config, stopIds } = folder;
   const parameters = createParameters(await loadWeights(folder.dir, config));
   try {
     const room = rows.map(({ ids }) => config.maxPositionEmbeddings - ids.length);
@@ -43,11 +43,16 @@ export async function completeRows(
     // One number for all batches, as is their size (the last is filled up with its own rows): each compiles a program.
     const slots = Math.min(maxNewTokens, Math.max(...room));
     const size = Math.min(batchSize, rows.length);
+    const sizes = sizesOf(
+      rows.map(({ ids }) => ids),
+      { rows: size, samples: 1, maxNewTokens: slots },
+    );
 
     await runBatches(stage, rows, size, context, async (batch, index) => {
       const full = Array.from({ length: size }, (_, i) => batch[i % batch.length]!.ids);
-      const completions = sampleCompletions(parameters, config, padPrompts(full, padId), {
+      const completions = sampleCompletions(parameters, config, listPrompts(full, sizes), {
         ...choice,
+        samples: 1,
         maxNewTokens: slots,
         stopIds,
         seed: deriveSeed(seed, "generate", index),

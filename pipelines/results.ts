@@ -62,8 +62,8 @@ async function measureModel(
   const all = await readPrompts(config.eval_data, model.folder, config, settings.max_new_tokens);
   const rows = limit === null ? all : all.slice(0, limit);
 
-  const batches = (completions: number) => Math.ceil(completions / settings.batch_size);
-  const steps = batches(rows.length) + batches(rows.length * samples);
+  const batches = (each: number) => Math.ceil(rows.length / Math.max(1, Math.floor(settings.batch_size / each)));
+  const steps = batches(1) + batches(samples);
   const stage = `eval ${name}`;
   let step = 0;
   context.emit({ type: "stage", stage, steps, done: 0 });
@@ -74,7 +74,7 @@ async function measureModel(
   };
   const options = { ...settings, seed: deriveSeed(config.seed, "eval"), breathe };
 
-  const greedy = await judge(model, rows, 0, options);
+  const greedy = await judge(model, rows, { samples: 1, temperature: 0 }, options);
   const sampled = await sampledReward(model, rows, samples, options, reference);
   const row = {
     name,

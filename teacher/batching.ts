@@ -1,4 +1,5 @@
 /** Many small requests, few calls of the model: sequences that wait are scored together in a small set of shapes. */
+import { paddedLength } from "../model/batch.js";
 import type { Score } from "./server.js";
 import type { ScoreRequest, TokenScores } from "./teacher.js";
 
@@ -93,12 +94,3 @@ function rowsOf(length: number, k: number, { maxBatchTokens }: BatchingOptions):
 }
 
 const nextPowerOfTwo = (n: number) => 2 ** Math.ceil(Math.log2(n));
-
-const SHORTEST = 16;
-
-/** 16, 24, 32, 48, 64, 96, ...: from 16 tokens on, less than a third of a padded sequence is padding. */
-export function paddedLength(tokens: number, maxModelLen: number): number {
-  const power = Math.max(SHORTEST, nextPowerOfTwo(tokens));
-  const between = (power * 3) / 4;
-  return Math.min(power > SHORTEST && tokens <= between ? between : power, maxModelLen);
-}

@@ -1,11 +1,13 @@
 /**
  * A teacher in this process.
- * Shape suffixes: B rows, T padded length, D model, C positions of one call of the head, V vocabulary, k the likeliest tokens.
+ * Shape suffixes: M tokens of all requests, D model, C positions of one call of the head, V vocabulary, k the likeliest tokens.
  */
 import { gatherLast, gatherRows, jit, tf, topK } from "tfjs-jit";
+import { linear, listRows } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
-import { forward, logits, positions } from "../model/gemma2.js";
+import { type Block, forward, logits } from "../model/gemma2.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
+import { listTensors } from "../model/scoring.js";
 import type { Batch } from "./batching.js";
 import type { TokenScores } from "./teacher.js";
 
@@ -28,13 +30,19 @@ export function scoreBatch(
   const { requests, k, rows, length } = batch;
   const V = config.vocabSize;
   const C = Math.max(1, Math.min(rows * length, Math.floor(logitsPerCall / V)));
-  // The hidden state at position t predicts token t + 1.
-  const asked = requests.flatMap(({ ids, from }, row) =>
-    ids.slice(from).map((id, i) => ({ slot: row * length + from + i - 1, id })),
-  );
+  // The sequences lie one after the other. A hidden state predicts the next token.
+  let begin = 0;
+  const asked = requests.flatMap(({ ids, from }) => {
+    begin += ids.length;
+    return ids.slice(from).map((id, i) => ({ token: begin - ids.length + from + i - 1, id }));
+  });
   const scores = emptyScores(asked.length, k);
   tf.tidy(() => {
-    const hidden_ND = hiddenStates(parameters, config, ...padded(batch)).reshape([rows * length, config.hiddenSize]);
+    const filled = Array.from({ length: rows }, (_, row) => ({ ...linear(requests[row]?.ids ?? []), wanted: [] }));
+    const { block } = listTensors(
+      listRows(filled, { slots: length, queries: 0, sharedPrefix: 0, size: rows * length, wantedSize: 0 }),
+    );
+    const hidden_MD = hiddenStates(parameters, config, block);
     for (let first = 0; first < asked.length; first += C) {
       const part = asked.slice(first, first + C);
       const column = (values: number[]) => {
@@ -43,9 +51,9 @@ export function scoreBatch(
         return tf.tensor1d(column_C);
       };
       tf.tidy(() => {
-        const hidden_CD = gatherRows(hidden_ND, column(part.map(({ slot }) => slot)));
+        const hidden_CD = gatherRows<tf.Rank.R2>(hidden_MD, column(part.map(({ token }) => token)));
         const ids_C = column(part.map(({ id }) => id)) as tf.Tensor1D;
-        const told = headScores(parameters, config, hidden_CD as tf.Tensor2D, ids_C, k);
+        const told = headScores(parameters, config, hidden_CD, ids_C, k);
         const copy = (to: Int32Array | Float32Array, from: tf.Tensor, width: number) =>
           to.set(from.dataSync().subarray(0, part.length * width), first * width);
         copy(scores.actual, told.actual_C, 1);
@@ -57,17 +65,17 @@ export function scoreBatch(
   });
   if (k === V) scores.tail.fill(-Infinity);
 
-  let begin = 0;
+  let first = 0;
   return requests.map(({ ids, from }) => {
-    const end = begin + ids.length - from;
+    const end = first + ids.length - from;
     const one = {
       k,
-      ids: scores.ids.slice(begin * k, end * k),
-      logprobs: scores.logprobs.slice(begin * k, end * k),
-      actual: scores.actual.slice(begin, end),
-      tail: scores.tail.slice(begin, end),
+      ids: scores.ids.slice(first * k, end * k),
+      logprobs: scores.logprobs.slice(first * k, end * k),
+      actual: scores.actual.slice(first, end),
+      tail: scores.tail.slice(first, end),
     };
-    begin = end;
+    first = end;
     return one;
   });
 }
@@ -81,25 +89,12 @@ const emptyScores = (n: number, k: number): TokenScores => ({
   tail: new Float32Array(n),
 });
 
-/** Ids and attention, [rows, length]. */
-function padded({ requests, rows, length }: Batch): [tf.Tensor2D, tf.Tensor2D] {
-  const ids = new Int32Array(rows * length);
-  const attention = new Int32Array(rows * length);
-  requests.forEach((request, row) => {
-    ids.set(request.ids, row * length);
-    attention.fill(1, row * length, row * length + request.ids.length);
-  });
-  return [tf.tensor2d(ids, [rows, length]), tf.tensor2d(attention, [rows, length])];
-}
-
 const hiddenStates = jit(function hiddenStates(
   parameters: Parameters,
   config: Gemma2Config,
-  ids_BT: tf.Tensor2D,
-  attention_BT: tf.Tensor2D,
-): tf.Tensor3D {
-  const block = { ids_BT, positions_BT: positions(attention_BT), start: 0, attention_BS: attention_BT };
-  return forward(readParameters(parameters), config, block, null).hidden_BTD;
+  block: Block,
+): tf.Tensor2D {
+  return forward(readParameters(parameters), config, block).hidden_MD;
 });
 
 type HeadScores = {

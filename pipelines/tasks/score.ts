@@ -24,7 +24,7 @@ export async function run({ model, out, batchSize, ...data }: ScoreParams, conte
       runBatches("score", sequences, rows, context, async (batch) => {
         const requests = batch.map(({ ids }) => ({ ids: [...ids], from: 1 }));
         const longest = Math.max(...batch.map(({ ids }) => ids.length));
-        const length = Math.min(paddedLength(longest), config.maxPositionEmbeddings);
+        const length = paddedLength(longest, config.maxPositionEmbeddings);
         const scores = scoreBatch(parameters, config, { requests, k: 0, rows, length });
         for (const [i, { row, ids }] of batch.entries()) {
           const logprobs = [null, ...jsonLogprobs(scores[i]!.actual, row[place]!)];

@@ -5,15 +5,41 @@ import { type Gemma2Config, readModelConfig } from "../../model/config.js";
 import {
   type Block,
   type Cache,
-  emptyCache,
+  extendCache,
   forward,
   logits,
+  type Memory,
   parameterShapes,
-  positions,
   type Weights,
 } from "../../model/gemma2.js";
 import { loadWeights } from "../../model/weights.js";
 import { fixture, largestDifference, readGolden } from "./golden.js";
+
+const int32 = (value: number) => tf.scalar(value, "int32");
+
+/** int32: the first attended token has position 0, and so has the padding before it. */
+const positions = (attention_BT: tf.Tensor2D): tf.Tensor2D =>
+  tf.cumsum(attention_BT.toFloat(), 1).sub(1).relu().cast<tf.Tensor2D>("int32");
+
+/** Tokens in rows that have none missing. */
+function fullGrid([B, T]: [number, number]): Block["layout"] {
+  const slot_M = tf.range(0, B * T, 1, "int32");
+  return { token_BT: slot_M.reshape([B, T]), slot_M };
+}
+
+const inRows = (ids_BT: tf.Tensor2D, positions_BT: tf.Tensor2D) => ({
+  ids_M: ids_BT.flatten() as tf.Tensor1D,
+  positions_M: positions_BT.flatten() as tf.Tensor1D,
+  segments_M: tf.zeros<tf.Rank.R1>([ids_BT.size], "int32"),
+});
+
+/** The golden files' rows as they are: padding stands in the list too, and no slot holds it. */
+function leftPadded(ids_BT: tf.Tensor2D, attention_BT: tf.Tensor2D): Block {
+  const { token_BT, slot_M } = fullGrid(ids_BT.shape);
+  const isToken_BT = attention_BT.greater(int32(0));
+  const attended_BT = tf.where(isToken_BT, token_BT, tf.fill(ids_BT.shape, -1, "int32")) as tf.Tensor2D;
+  return { ...inRows(ids_BT, positions(attention_BT)), layout: { token_BT: attended_BT, slot_M } };
+}
 
 const models = ["gemma2-tiny", "gemma2-tiny-bf16-sharded"];
 const ways: [string, string][] = [
@@ -42,13 +68,17 @@ describe.each(models)("%s", (name) => {
       process.env.HEDDLE_JIT = HEDDLE_JIT;
     });
 
-    const wholeRows = (w: Weights, ids_BT: tf.Tensor2D, attention_BS: tf.Tensor2D) =>
-      forward(w, config, { ids_BT, positions_BT: positions(attention_BS), start: 0, attention_BS }, null).hidden_BTD;
+    const wholeRows = (w: Weights, ids_BT: tf.Tensor2D, attention_BT: tf.Tensor2D): tf.Tensor3D =>
+      forward(w, config, leftPadded(ids_BT, attention_BT)).hidden_MD.reshape([...ids_BT.shape, -1]);
+    const wholeLogits = (w: Weights, hidden_BTD: tf.Tensor3D): tf.Tensor3D => {
+      const [B, T, D] = hidden_BTD.shape;
+      return logits(w, config, hidden_BTD.reshape([B * T, D])).reshape([B, T, -1]);
+    };
 
     test("hidden states and logits at attended positions are those of transformers", () => {
       const run = jit((w: Weights, ids: tf.Tensor2D, attention: tf.Tensor2D) => {
         const hidden_BTD = wholeRows(w, ids, attention);
-        return { hidden_BTD, logits_BTV: logits(w, config, hidden_BTD) };
+        return { hidden_BTD, logits_BTV: wholeLogits(w, hidden_BTD) };
       });
       const { hidden_BTD, logits_BTV } = run(weights, golden.ids as tf.Tensor2D, golden.attention_mask as tf.Tensor2D);
       expect(largestDifference(hidden_BTD, golden.hidden!, golden.attention_mask)).toBeLessThan(2e-4);
@@ -76,21 +106,28 @@ describe.each(models)("%s", (name) => {
 
     describe("with a cache that has 16 more slots than the prompt", () => {
       type Step = { logits_BTV: tf.Tensor; cache: Cache };
-      const step = jit((w: Weights, block: Block, cache: Cache): Step => {
-        const { hidden_BTD, cache: written } = forward(w, config, block, cache);
-        return { logits_BTV: logits(w, config, hidden_BTD), cache: written! };
+      const step = jit((w: Weights, block: Block, memory: Memory): Step => {
+        const { hidden_MD, cache } = forward(w, config, block, memory);
+        return { logits_BTV: logits(w, config, hidden_MD).reshape([...block.layout.token_BT.shape, -1]), cache };
+      });
+      const prompt = jit((w: Weights, block: Block): Step => {
+        const { hidden_MD, cache } = forward(w, config, block);
+        const logits_BTV = logits(w, config, hidden_MD).reshape([...block.layout.token_BT.shape, -1]);
+        return { logits_BTV, cache: extendCache(cache, 16) };
       });
 
       /** Runs the prompt, and gives a function that runs what follows. */
       function prefill(): { first: Step; next: (ids_BT: tf.Tensor2D, k: number, cache: Cache) => Step } {
         const [B, T] = golden.ids!.shape as [number, number];
         const attention_BS = golden.attention_mask!.concat(tf.ones([B, 16], "int32"), 1) as tf.Tensor2D;
-        const run = (ids_BT: tf.Tensor2D, start: number, cache: Cache): Step => {
-          const positions_BT = positions(attention_BS).slice([0, start], ids_BT.shape);
-          return step(weights, { ids_BT, positions_BT, start: tf.scalar(start, "int32"), attention_BS }, cache);
+        const keys = { positions_BS: positions(attention_BS), segments_BS: attention_BS.sub<tf.Tensor2D>(int32(1)) };
+        const next = (ids_BT: tf.Tensor2D, k: number, cache: Cache): Step => {
+          const positions_BT = keys.positions_BS.slice([0, T + k], ids_BT.shape);
+          const block = { ...inRows(ids_BT, positions_BT), layout: fullGrid(ids_BT.shape) };
+          return step(weights, block, { cache, keys, start: int32(T + k) });
         };
-        const first = run(golden.ids as tf.Tensor2D, 0, emptyCache(config, B, T + 16));
-        return { first, next: (ids_BT, k, cache) => run(ids_BT, T + k, cache) };
+        const first = prompt(weights, leftPadded(golden.ids as tf.Tensor2D, golden.attention_mask as tf.Tensor2D));
+        return { first, next };
       }
       const last = (logits_BTV: tf.Tensor) => logits_BTV.slice([0, logits_BTV.shape[1]! - 1, 0], [-1, 1, -1]);
 
@@ -134,8 +171,8 @@ describe.each(models)("%s", (name) => {
     function crossEntropy(w: Weights, ids: tf.Tensor2D, attention: tf.Tensor2D): tf.Scalar {
       const [B, T] = ids.shape;
       const next = ids.slice([0, 1], [B, T - 1]).flatten() as tf.Tensor1D;
-      const hidden = wholeRows(w, ids, attention).slice([0, 0, 0], [B, T - 1, -1]);
-      const logp = tf.logSoftmax(logits(w, config, hidden)).reshape([B * (T - 1), -1]);
+      const hidden = wholeRows(w, ids, attention).slice([0, 0, 0], [B, T - 1, -1]) as tf.Tensor3D;
+      const logp = tf.logSoftmax(wholeLogits(w, hidden)).reshape([B * (T - 1), -1]);
       const pairs = attention
         .slice([0, 0], [B, T - 1])
         .mul(attention.slice([0, 1], [B, T - 1]))
@@ -158,34 +195,17 @@ describe.each(ways)("gemma2-tiny %s", (_, HEDDLE_JIT) => {
   });
 
   test("a row of nothing but padding is finite", () => {
-    const ids = tf.zeros<tf.Rank.R2>([1, 12], "int32");
-    const block = { ids_BT: ids, positions_BT: ids, start: 0, attention_BS: tf.zeros<tf.Rank.R2>([1, 12]) };
-    const hidden = jit((w: Weights) => forward(w, config, block, null).hidden_BTD)(weights);
+    const zeros = tf.zeros<tf.Rank.R2>([1, 12], "int32");
+    const hidden = jit((w: Weights) => forward(w, config, leftPadded(zeros, zeros)).hidden_MD)(weights);
     expect(hidden.isFinite().all().dataSync()[0]).toBe(1);
   });
 
   test("leaves no tensor behind", () => {
     const before = tf.memory().numTensors;
     tf.tidy(() => {
-      const cache = emptyCache(config, 1, 4);
-      const ids_BT = tf.tensor2d([[7, 8]], [1, 2], "int32");
-      const positions_BT = tf.tensor2d([[0, 1]], [1, 2], "int32");
-      const block = { ids_BT, positions_BT, start: 0, attention_BS: tf.tensor2d([[1, 1, 0, 0]]) };
-      jit((w: Weights) => logits(w, config, forward(w, config, block, cache).hidden_BTD))(weights).dataSync();
+      const block = leftPadded(tf.tensor2d([[7, 8]], [1, 2], "int32"), tf.ones([1, 2], "int32"));
+      jit((w: Weights) => logits(w, config, forward(w, config, block).hidden_MD))(weights).dataSync();
     });
     expect(tf.memory().numTensors).toBe(before);
-  });
-});
-
-describe("positions", () => {
-  test("count attended tokens from 0; padding has 0", () => {
-    const attention = tf.tensor2d([
-      [1, 1, 1, 1],
-      [0, 0, 1, 1],
-    ]);
-    expect(positions(attention).arraySync()).toEqual([
-      [0, 1, 2, 3],
-      [0, 0, 0, 1],
-    ]);
   });
 });

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { type Batch, type BatchingOptions, batchingScore, paddedLength } from "../../teacher/batching.js";
+import { type Batch, type BatchingOptions, batchingScore } from "../../teacher/batching.js";
 import type { ScoreRequest } from "../../teacher/teacher.js";
 import { fakeRequests, fakeScores } from "./fake-model.js";
 
-const defaults: BatchingOptions = { maxBatchTokens: 64, maxModelLen: 1000, fixedShapes: false };
+const defaults: BatchingOptions = { maxBatchTokens: 64, maxModelLen: 1024, fixedShapes: false };
 const ofLength = (tokens: number): ScoreRequest => ({ ids: Array<number>(tokens).fill(1), from: 1 });
 const noSignal = () => new AbortController().signal;
 
@@ -21,13 +21,6 @@ function recorded(options: Partial<BatchingOptions> = {}) {
   return { batches, score };
 }
 const shapes = (batches: Batch[]) => batches.map(({ requests, rows, length, k }) => [requests.length, rows, length, k]);
-
-describe("paddedLength", () => {
-  test("goes 16, 24, 32, 48, 64, ... and ends at the model's length", () => {
-    const lengths = [1, 16, 17, 24, 25, 33, 48, 49, 65].map((tokens) => paddedLength(tokens, 80));
-    expect(lengths).toEqual([16, 16, 24, 24, 32, 48, 48, 64, 80]);
-  });
-});
 
 describe("batchingScore", () => {
   test("many requests of one sequence make few batches, and each gets its own scores", async () => {

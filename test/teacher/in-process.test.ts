@@ -1,7 +1,7 @@
 /** Scores of a teacher in this process, against values that transformers computed and against model/scoring.ts. */
 import { jit, tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { joinCompletions, padPrompts } from "../../model/batch.js";
+import { listSequences, sizesOf } from "../../model/batch.js";
 import { type Gemma2Config, readModelConfig } from "../../model/config.js";
 import { createParameters, disposeParameters, type Parameters, readParameters } from "../../model/parameters.js";
 import { batchTensors, completionLogits } from "../../model/scoring.js";
@@ -93,8 +93,9 @@ describe.each([0, 1, 5, 383, 384])("k = %i of 384 tokens", (k) => {
 test("the scores are those of the logits that training uses", () => {
   const prompts = [[2, 5, 9], [2, 7, 30, 31, 32, 33, 34], [2]];
   const completions = [[8, 8, 1], [40, 41, 42, 43, 44], [100]];
-  const batch = joinCompletions(padPrompts(prompts, 0), completions, 5, 0);
-  const logits_NV = tf.tidy(
+  const sequences = prompts.map((prompt, row) => ({ prompt, completions: [completions[row]!] }));
+  const batch = listSequences(sequences, sizesOf(prompts, { rows: 3, samples: 1, maxNewTokens: 5 }));
+  const logits_WV = tf.tidy(
     () =>
       jit((given: Parameters, tensors: ReturnType<typeof batchTensors>) =>
         completionLogits(readParameters(given), config, tensors),
@@ -102,9 +103,11 @@ test("the scores are those of the logits that training uses", () => {
   );
   const requests = prompts.map((prompt, row) => ({ ids: [...prompt, ...completions[row]!], from: prompt.length }));
   const scores = scoreBatch(parameters, config, { requests, k: 7, rows: 3, length: 16 });
+  let first = 0;
   scores.forEach((score, row) => {
     const { ids, from } = requests[row]!;
-    const logprobs = logits_NV.slice(row * 5, row * 5 + ids.length - from).map(logSoftmax);
+    const logprobs = logits_WV.slice(first, first + ids.length - from).map(logSoftmax);
+    first += ids.length - from;
     const want = expected({ ids: ids.slice(from - 1), from: 1 }, [...logprobs, []], 7);
     expectClose(score, want, 1e-5);
   });

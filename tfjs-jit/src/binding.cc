@@ -17,7 +17,10 @@
 // A node is {id, dtype, shape}; shape is null where the rank is unknown and has -1 where a size is. State belongs to
 // the graph or to the environment: nothing here is static.
 
+#include <malloc.h>
+
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -337,11 +340,20 @@ napi_value RemoveFunction(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// A step allocates and frees the same large buffers again and again. Left to itself, glibc gives each back to the kernel,
+// which clears its pages when it hands them out the next time: a fifth of a training step on two cores.
+void KeepFreedMemory() {
+  constexpr int kLargest = 1 << 30, kLargestOfOldGlibc = 32 << 20;
+  if (!mallopt(M_MMAP_THRESHOLD, kLargest)) mallopt(M_MMAP_THRESHOLD, kLargestOfOldGlibc);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+}
+
 }  // namespace
 }  // namespace tfnodejs
 
 NAPI_MODULE_INIT() {
   using namespace tfnodejs;
+  KeepFreedMemory();
   exports = InitTFNodeJSBinding(env, exports);
   if (!exports) return nullptr;
   const std::pair<const char *, napi_callback> functions[] = {

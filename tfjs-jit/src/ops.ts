@@ -42,7 +42,7 @@ function gather(table: tf.Tensor, ids: tf.Tensor, axis: number, batchDims: numbe
 }
 
 /** Rows of a table: [V, D] and int32 ids of any shape S to [...S, D]. An id outside 0..V-1 is undefined. */
-export function gatherRows(table_VD: tf.Tensor, ids: tf.Tensor): tf.Tensor {
+export function gatherRows<R extends tf.Rank = tf.Rank>(table_VD: tf.Tensor, ids: tf.Tensor): tf.Tensor<R> {
   const [V, D] = table_VD.shape as [number, number];
   return tf.customGrad((table, save) => {
     (save as tf.GradSaveFunc)([ids]);
@@ -50,7 +50,7 @@ export function gatherRows(table_VD: tf.Tensor, ids: tf.Tensor): tf.Tensor {
       const rows = saved[0]!;
       return tf.unsortedSegmentSum(dy.reshape([rows.size, D]), rows.reshape([rows.size]) as tf.Tensor1D, V);
     };
-    return { value: gather(table as tf.Tensor, ids, 0, 0), gradFunc };
+    return { value: gather(table as tf.Tensor, ids, 0, 0) as tf.Tensor<R>, gradFunc };
   })(table_VD);
 }
 
