@@ -1,0 +1,117 @@
+/**
+ * `npm run bench`: each work in turn with its peer's script, several times over, and one table of the medians.
+ *
+ *     npm run bench -- --python PYTHON --peers DIR [WORK ...]
+ */
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { arithmetic } from "./stages.js";
+import { median } from "./time.js";
+
+type Line = Readonly<Record<string, number | string>>;
+type Command = {
+  readonly script: string;
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Seconds that a line of the output tells; undefined where it tells something else. */
+  readonly seconds: (line: Line) => number | undefined;
+};
+/** `most` is the ratio that is aimed at. */
+type Work = { readonly rounds: number; readonly most: number; readonly ours: Command; readonly peer: Command };
+
+const seconds = (key: string) => (line: Line) => line[key] as number | undefined;
+const works: Readonly<Record<string, Work>> = {
+  "train step": {
+    rounds: 3,
+    most: 1,
+    ours: { script: "train-step.js", seconds: seconds("median_s") },
+    peer: { script: "train_step.py", seconds: seconds("median_s") },
+  },
+  generate: {
+    rounds: 3,
+    most: 0.5,
+    ours: { script: "generate.js", seconds: seconds("median_s") },
+    peer: { script: "generate.py", seconds: seconds("median_s") },
+  },
+  distill: {
+    rounds: 1,
+    most: 0.5,
+    ours: { script: "distill.js", seconds: seconds("total_s") },
+    peer: { script: "gkd_arithmetic.py", env: { ARITHMETIC: arithmetic("") }, seconds: seconds("total_s") },
+  },
+  rl: {
+    rounds: 1,
+    most: 0.5,
+    ours: { script: "warp.js", seconds: seconds("total_s") },
+    peer: {
+      script: "warp_torch.py",
+      args: [arithmetic(""), "200", "100", "1e-4", "0", "0.02"],
+      env: { K: "8", PROMPTS: "32" },
+      seconds: (line) => (line.what === "iteration 0 run 0" ? (line.s as number) : undefined),
+    },
+  },
+};
+
+/** Runs a script until it has told its seconds. */
+async function run(program: string, folder: string, { script, args = [], env, seconds }: Command): Promise<number> {
+  const stdio = ["ignore", "pipe", "inherit"] as const;
+  const child = spawn(program, [join(folder, script), ...args], {
+    cwd: folder,
+    env: { ...process.env, ...env },
+    stdio: [...stdio],
+  });
+  const failed = new Promise<never>((_, reject) => {
+    child.on("error", reject);
+    child.on("exit", (code) =>
+      reject(new Error(`${program} ${script} ended with exit code ${code} before it told its time`)),
+    );
+  });
+  const told = async (): Promise<number> => {
+    for await (const text of createInterface({ input: child.stdout })) {
+      if (!text.startsWith("{")) continue;
+      process.stderr.write(`${text}\n`);
+      const found = seconds(JSON.parse(text) as Line);
+      if (found !== undefined) return found;
+    }
+    return failed;
+  };
+  try {
+    return await Promise.race([told(), failed]);
+  } finally {
+    child.kill();
+  }
+}
+
+const { values, positionals } = parseArgs({
+  options: { python: { type: "string", default: "python3" }, peers: { type: "string", default: "../shared/bench" } },
+  allowPositionals: true,
+});
+const unknown = positionals.find((name) => !(name in works));
+if (unknown !== undefined) {
+  console.error(`error: no work is called ${unknown}; expected some of: ${Object.keys(works).join(", ")}`);
+  process.exit(2);
+}
+
+const own = fileURLToPath(new URL(".", import.meta.url));
+const rows: string[][] = [["work", "ours", "peer's", "ratio", "aim"]];
+for (const name of positionals.length > 0 ? positionals : Object.keys(works)) {
+  const { rounds, most, ours, peer } = works[name]!;
+  const times: { ours: number[]; peer: number[] } = { ours: [], peer: [] };
+  for (let round = 0; round < rounds; round++) {
+    times.peer.push(await run(values.python, values.peers, peer));
+    times.ours.push(await run(process.execPath, own, ours));
+  }
+  const [a, b] = [median(times.ours), median(times.peer)];
+  rows.push([name, `${a.toPrecision(3)} s`, `${b.toPrecision(3)} s`, (a / b).toFixed(2), `<= ${most}`]);
+}
+const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+for (const row of rows)
+  console.log(
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join("  ")
+      .trimEnd(),
+  );

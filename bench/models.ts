@@ -1,0 +1,41 @@
+/** The shapes that the benchmarks share with the peers' scripts, with random weights. */
+import { tf } from "tfjs-jit";
+import { type Gemma2Config, parseModelConfig } from "../model/config.js";
+import { parameterShapes } from "../model/gemma2.js";
+import { createParameters, type Parameters } from "../model/parameters.js";
+
+/** 4 layers of width 256. */
+export function studentConfig(vocabSize: number): Gemma2Config {
+  return parseModelConfig("the benchmark's config", {
+    model_type: "gemma2",
+    vocab_size: vocabSize,
+    hidden_size: 256,
+    intermediate_size: 1024,
+    num_hidden_layers: 4,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    head_dim: 64,
+    query_pre_attn_scalar: 64,
+    max_position_embeddings: 1024,
+    sliding_window: 4096,
+    pad_token_id: 0,
+    eos_token_id: 1,
+    bos_token_id: 2,
+  });
+}
+
+/** Normal with standard deviation 0.02, norms zero: as transformers initialises them. */
+export const randomParameters = (config: Gemma2Config): Parameters =>
+  createParameters(
+    Object.fromEntries(
+      Object.entries(parameterShapes(config)).map(([name, shape], i) => [
+        name,
+        shape.length === 1 ? tf.zeros(shape) : tf.randomNormal(shape, 0, 0.02, "float32", i),
+      ]),
+    ),
+  );
+
+/** n token ids that are no control tokens. */
+export const randomIds = (n: number, vocabSize: number): number[] => [
+  ...tf.randomUniform([n], 3, vocabSize, "int32", n).dataSync(),
+];

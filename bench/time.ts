@@ -1,0 +1,30 @@
+/** How a time is measured and reported: one line of JSON, the same that the peers' scripts print. */
+
+export type Report = {
+  readonly name: string;
+  readonly median_s: number;
+  readonly min_s: number;
+  readonly runs: number;
+  readonly peak_rss_mb: number;
+};
+
+/** Seconds that `work` takes: the first runs, which compile, are left out. */
+export function timed(name: string, work: () => void, runs = 7, warmUp = 2): void {
+  const seconds: number[] = [];
+  for (let i = 0; i < warmUp + runs; i++) {
+    const begin = performance.now();
+    work();
+    if (i >= warmUp) seconds.push((performance.now() - begin) / 1000);
+  }
+  print({ name, median_s: median(seconds), min_s: Math.min(...seconds), runs, peak_rss_mb: peakRssMb() });
+}
+
+export const print = (line: object): void => {
+  process.stdout.write(`${JSON.stringify(line)}\n`);
+};
+
+export const median = (numbers: readonly number[]): number =>
+  [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]!;
+
+/** Largest resident memory of this process so far. */
+export const peakRssMb = (): number => Math.round(process.resourceUsage().maxRSS / 1024);
