@@ -130,7 +130,7 @@ function traceBranch(
   initial: readonly tf.Tensor[],
   fn: (inputs: tf.Tensor[]) => unknown,
 ): Branch {
-  return record(what, (trace) => {
+  return record(what, outer.root, (trace) => {
     const inputs = initial.map((tensor) => {
       const { dtype, shape } = outer.symbols.get(symbolOf(outer, tensor))!.node;
       return addPlaceholder(trace, dtype, shape!, "a loop variable");
@@ -139,7 +139,7 @@ function traceBranch(
     const outputs = tensorsOf(what, result);
     return {
       trace,
-      name: functionName(what),
+      name: functionName(`${outer.root}_${what}`),
       inputs,
       result,
       outputs,

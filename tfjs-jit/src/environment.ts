@@ -1,12 +1,15 @@
 // Imported before tfjs: what must be true of the process before TensorFlow's library loads.
 
 import util from "node:util";
+import { useCompileCache } from "./compile-cache.js";
 import { checkBinding } from "./setup.js";
 
 checkBinding();
+useCompileCache();
 
-// TensorFlow logs to stderr from C++, information included, unless told otherwise before it loads.
-process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
+// TensorFlow logs to stderr from C++ unless told otherwise before it loads: 3 leaves fatal errors. Others it also
+// throws, except one that is none: it logs an error for each program that it reads from the compile cache.
+process.env.TF_CPP_MIN_LOG_LEVEL ??= "3";
 // Otherwise TensorFlow takes all of a GPU's memory at the first op.
 process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
 

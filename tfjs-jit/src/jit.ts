@@ -1,5 +1,6 @@
 // jit: a tfjs function, compiled once per input shapes and dtypes.
 
+import { mendCompileCache } from "./compile-cache.js";
 import { type Attribute, backend, describe, engine, native, tf } from "./native.js";
 import {
   addAssignments,
@@ -62,19 +63,27 @@ export function jit<A extends readonly unknown[], R>(
     if (isOff() || engine.state.activeTape) return tf.tidy(() => fn(...args) as tf.TensorContainer) as R;
     const leaves = leavesOf(args);
     const key = leaves.map(({ leaf, path }) => `${path}=${describeLeaf(what, leaf, path)}`).join();
-    let program = programs.get(key);
-    if (program === undefined) {
-      program = compile(what, fn, args);
-      programs.set(key, program);
-    }
     const inputs = leaves.flatMap(({ leaf }) =>
       leaf instanceof tf.Tensor || leaf instanceof Variable ? [idOf(what, leaf)] : [],
     );
-    inputs.push(...program.captures.map((capture) => lookUp(what, capture)));
-    const outputs = native
-      .executeOp(program.name, MUST_COMPILE, inputs, program.outputs)
-      .map((meta) => backend.createOutputTensor(meta));
-    return mapTree(program.result, (leaf) => (leaf instanceof Output ? outputs[leaf.index] : leaf)) as R;
+    const execute = ({ name, captures, result, outputs: count }: Program): R => {
+      const hidden = captures.map((capture) => lookUp(what, capture));
+      const outputs = native
+        .executeOp(name, MUST_COMPILE, [...inputs, ...hidden], count)
+        .map((meta) => backend.createOutputTensor(meta));
+      return mapTree(result, (leaf) => (leaf instanceof Output ? outputs[leaf.index] : leaf)) as R;
+    };
+    const compileAnew = (): Program => {
+      const program = compile(what, key, fn, args);
+      programs.set(key, program);
+      return program;
+    };
+    try {
+      return execute(programs.get(key) ?? compileAnew());
+    } catch (error) {
+      if (!mendCompileCache(error)) throw error;
+      return execute(compileAnew()); // TensorFlow remembers by name what failed
+    }
   };
   const dispose = () => {
     for (const { functions } of programs.values()) for (const name of functions) native.removeFunction(name);
@@ -114,9 +123,9 @@ function lookUp(what: string, capture: Capture): number {
   return backend.getInputTensorIds([{ dataId }])[0]!;
 }
 
-function compile<A extends readonly unknown[], R>(what: string, fn: (...args: A) => R, args: A): Program {
-  const name = functionName(what);
-  return record(what, (trace) => {
+function compile<A extends readonly unknown[], R>(what: string, key: string, fn: (...args: A) => R, args: A): Program {
+  const name = functionName(what, key);
+  return record(what, name, (trace) => {
     const inputs: number[] = [];
     const traced = mapTree(args, (leaf) => {
       if (!(leaf instanceof tf.Tensor || leaf instanceof Variable)) return leaf;

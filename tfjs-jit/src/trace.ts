@@ -1,6 +1,7 @@
 // Recording tfjs code as a graph. Every tfjs kernel ends in backend.binding.executeOp; while a trace is on, the op
 // goes into the trace's graph instead of being run, and its outputs are symbols: tensors whose id is negative.
 
+import { createHash } from "node:crypto";
 import {
   type Attribute,
   backend,
@@ -33,6 +34,8 @@ type VariableState = { readonly resource: number; readonly read: number; value: 
 
 export type Trace = {
   readonly what: string;
+  /** Of the root's TensorFlow function; those of loops and branches begin with it. */
+  readonly root: string;
   readonly parent: Trace | null;
   readonly graph: Graph;
   readonly symbols: Map<number, Symbol>;
@@ -61,11 +64,12 @@ export const currentTrace = (): Trace | null => current;
  * Runs `body` with its ops recorded in a new graph, nested in the current trace if there is one. Tensors made meanwhile
  * are disposed; what must outlive the trace is taken as symbols within `body`.
  */
-export function record<R>(what: string, body: (trace: Trace) => R): R {
+export function record<R>(what: string, root: string, body: (trace: Trace) => R): R {
   const parent = current;
   const { activeTape, gradientDepth, kernelDepth } = engine.state;
   current = {
     what,
+    root,
     parent,
     graph: native.graphCreate(),
     symbols: new Map(),
@@ -240,10 +244,18 @@ export function addAssignments(trace: Trace): void {
       );
 }
 
-let functionCount = 0;
+const timesNamed = new Map<string, number>();
 
-/** A name that no other function of this process's context has. */
-export const functionName = (what: string): string => `${what.replace(/\W+/g, "_")}${functionCount++}`;
+/**
+ * A name that no other function of this process's context has, but the same in each process that traces the same: the
+ * compile cache knows programs by it.
+ */
+export function functionName(what: string, key = ""): string {
+  const name = `${what.replace(/\W+/g, "_")}${createHash("sha256").update(key).digest("hex").slice(0, 8)}`;
+  const times = timesNamed.get(name) ?? 0;
+  timesNamed.set(name, times + 1);
+  return `${name}_${times}`;
+}
 
 /** Registers the trace's graph as a TensorFlow function. */
 export function finish(trace: Trace, name: string, inputs: readonly number[], outputs: readonly number[]): void {

@@ -1,0 +1,64 @@
+/** Compiled programs on disk, as separate processes see them. */
+import { execFile } from "node:child_process";
+import { mkdtemp, readdir, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { deleteOldest } from "../../tfjs-jit/src/compile-cache.js";
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "heddle-programs-"));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** Sum of tanh(x x) for x of ones [2, 2]: 4 tanh 2, in a process of its own. */
+async function runProgram(): Promise<number> {
+  const script = `
+    import { jit, tf } from "tfjs-jit";
+    const f = jit(function twice(x) { return tf.matMul(x, x).tanh().sum(); });
+    console.log(f(tf.ones([2, 2])).dataSync()[0]);`;
+  const env = { ...process.env, HEDDLE_COMPILE_CACHE: folder };
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script], {
+    env,
+  });
+  expect(stderr).toBe("");
+  return Number(stdout);
+}
+const entries = async () =>
+  Promise.all((await readdir(folder)).map(async (name) => [name, (await stat(join(folder, name))).mtimeMs] as const));
+
+describe("the compile cache", () => {
+  test("keeps a program, and another process reads it", async () => {
+    expect(await runProgram()).toBeCloseTo(4 * Math.tanh(2), 5);
+    const written = await entries();
+    expect(written.length).toBe(1);
+    expect(await runProgram()).toBeCloseTo(4 * Math.tanh(2), 5);
+    expect(await entries()).toEqual(written);
+  });
+
+  test.each([0, 500])("an entry cut to %i bytes is compiled again", async (bytes) => {
+    const [[name]] = (await entries()) as [readonly [string, number]];
+    const whole = (await stat(join(folder, name))).size;
+    await truncate(join(folder, name), bytes);
+    expect(await runProgram()).toBeCloseTo(4 * Math.tanh(2), 5);
+    const sizes = await Promise.all(
+      (await readdir(folder)).map(async (entry) => (await stat(join(folder, entry))).size),
+    );
+    expect(Math.max(...sizes)).toBeGreaterThan(0.9 * whole);
+  });
+});
+
+test("deleteOldest keeps what was written last", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "heddle-oldest-"));
+  for (const [i, name] of ["b", "c", "a"].entries()) {
+    await writeFile(join(dir, name), new Uint8Array(10));
+    await utimes(join(dir, name), 100 + i, 100 + i);
+  }
+  deleteOldest(dir, 20);
+  expect((await readdir(dir)).sort()).toEqual(["a", "c"]);
+  deleteOldest(dir, 19);
+  expect(await readdir(dir)).toEqual(["a"]);
+  await rm(dir, { recursive: true });
+});
