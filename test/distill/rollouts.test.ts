@@ -1,6 +1,6 @@
 /** Prompts and completions as token ids, with the tokenizer, chat template and model of the arithmetic student. */
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { place } from "../../distill/data.js";
+import { place, type Row } from "../../distill/data.js";
 import {
   decodeAll,
   type EncodedRow,
@@ -54,7 +54,7 @@ describe("encodePrompts", () => {
 });
 
 describe("encodeCompletions", () => {
-  const encode = (row: object, maxNewTokens: number) =>
+  const encode = (row: Row, maxNewTokens: number) =>
     encodeCompletions(model.folder, [{ row, prompt: [] }], maxNewTokens).then(([ids]) => ids!);
 
   test("ends a turn with <end_of_turn>, which counts among max_new_tokens", async () => {
