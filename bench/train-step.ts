@@ -1,11 +1,12 @@
 /** The work of the peers' train_step.py: forward, reverse KL against given log-probabilities at every token, backward. */
 import { jit, tf } from "tfjs-jit";
 import { divergence, tokenMean } from "../distill/losses.js";
-import { linear, listRows } from "../model/batch.js";
+import type { Block } from "../model/attention.js";
 import type { Gemma2Config } from "../model/config.js";
-import { type Block, forward, logits } from "../model/gemma2.js";
+import { forward, logits } from "../model/gemma2.js";
 import type { Parameters } from "../model/parameters.js";
 import { listTensors } from "../model/scoring.js";
+import { linear, listRows } from "../model/token-list.js";
 import { valueAndGradients } from "../student/optimiser.js";
 import { randomIds, randomParameters, studentConfig } from "./models.js";
 import { timed } from "./time.js";

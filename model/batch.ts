@@ -1,30 +1,8 @@
 /**
- * Sequences of different lengths as one list of tokens, without the padding between them. Whatever works token by token
- * runs on the list; attention alone needs a grid of B rows of T slots, and the list says where in it each token stands.
- *
- * A row is a prompt and any number of completions of it, which share the prompt's keys and values: the prompt's tokens
- * are segment 0, those of completion g are segment g + 1.
+ * Batches of prompts and of completions as lists of tokens (token-list.ts), in sizes that are chosen so that a run
+ * compiles few programs.
  */
-
-/** Where n tokens stand in a grid, and back. */
-export type Layout = {
-  readonly rows: number;
-  readonly slots: number;
-  /** [rows * slots]: which token of the list; -1 for padding. */
-  readonly tokenOfSlot: Int32Array;
-  /** [size of the list]: row * slots + slot; 0 for what fills up the list. */
-  readonly slotOfToken: Int32Array;
-};
-
-/** A list of tokens; what fills it up at its end has id, position and segment 0, and nothing looks at it. */
-export type TokenList = {
-  readonly ids: Int32Array;
-  readonly positions: Int32Array;
-  readonly segments: Int32Array;
-  readonly layout: Layout;
-  /** The tokens whose hidden states are wanted, as indices into the list, and where they stand as queries. */
-  readonly wanted: { readonly tokens: Int32Array; readonly layout: Layout };
-};
+import { linear, listRows, type TokenList } from "./token-list.js";
 
 /** A prompt of at least one token with completions of at least one token each. */
 export type Sequence = {
@@ -163,72 +141,6 @@ function roomForPrompts(
 ): number {
   const needed = sharedPrefix + sum(prompts.map(({ length }) => length - sharedPrefix));
   return needed <= promptTokens ? promptTokens : sharedPrefix + prompts.length * (longestPrompt - sharedPrefix);
-}
-
-/** A row of tokens; which of them are wanted, by their place in the row. */
-type Row = { ids: number[]; positions: number[]; segments: number[]; wanted: number[] };
-
-/** One sequence without branches. */
-export const linear = (ids: readonly number[]) => ({
-  ids: [...ids],
-  positions: ids.map((_, t) => t),
-  segments: ids.map(() => 0),
-});
-
-type ListSizes = {
-  readonly slots: number;
-  readonly queries: number;
-  /** Tokens that all rows begin with. */
-  readonly sharedPrefix: number;
-  readonly size: number;
-  readonly wantedSize: number;
-};
-
-/** Rows as a list of `size` tokens: the shared prefix, then the rest of each row. */
-export function listRows(
-  rows: readonly Row[],
-  { slots, queries, sharedPrefix, size, wantedSize }: ListSizes,
-): TokenList {
-  const [ids, positions, segments, slotOfToken] = Array.from({ length: 4 }, () => new Int32Array(size)) as [
-    Int32Array,
-    Int32Array,
-    Int32Array,
-    Int32Array,
-  ];
-  const tokenOfSlot = new Int32Array(rows.length * slots).fill(-1);
-  const wanted = new Int32Array(wantedSize);
-  const querySlot = new Int32Array(wantedSize);
-  const queryOfSlot = new Int32Array(rows.length * queries).fill(-1);
-  let [tokens, queriesSoFar] = [sharedPrefix, 0];
-  rows.forEach((row, r) => {
-    const tokenAt = (place: number) => (place < sharedPrefix ? place : tokens + place - sharedPrefix);
-    row.ids.forEach((id, place) => {
-      const token = tokenAt(place);
-      const slot = r * slots + place;
-      tokenOfSlot[slot] = token;
-      if (place < sharedPrefix && r > 0) return;
-      ids[token] = id;
-      positions[token] = row.positions[place]!;
-      segments[token] = row.segments[place]!;
-      slotOfToken[token] = slot;
-    });
-    row.wanted.forEach((place, q) => {
-      wanted[queriesSoFar] = tokenAt(place);
-      querySlot[queriesSoFar] = r * queries + q;
-      queryOfSlot[r * queries + q] = queriesSoFar++;
-    });
-    tokens += Math.max(0, row.ids.length - sharedPrefix);
-  });
-  return {
-    ids,
-    positions,
-    segments,
-    layout: { rows: rows.length, slots, tokenOfSlot, slotOfToken },
-    wanted: {
-      tokens: wanted,
-      layout: { rows: rows.length, slots: queries, tokenOfSlot: queryOfSlot, slotOfToken: querySlot },
-    },
-  };
 }
 
 const listOf = (values: readonly number[], size: number): Int32Array => {

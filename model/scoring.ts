@@ -1,8 +1,10 @@
 /** What a model says of given completions. Shape suffixes as in gemma2.ts; V vocabulary. */
 import { tf } from "tfjs-jit";
-import type { Batch, Layout as HostLayout, TokenList } from "./batch.js";
+import type { Block, Layout, Wanted } from "./attention.js";
+import type { Batch } from "./batch.js";
 import type { Gemma2Config } from "./config.js";
-import { type Block, forward, type Layout, logits, type Wanted, type Weights } from "./gemma2.js";
+import { forward, logits, type Weights } from "./gemma2.js";
+import type { Layout as HostLayout, TokenList } from "./token-list.js";
 
 /** A list of tokens on the device. */
 export type ListTensors = { readonly block: Block; readonly wanted: Wanted };

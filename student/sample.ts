@@ -5,11 +5,13 @@
  * prompt, then the first token of every completion, then the second, and so on.
  */
 import { dynamicUpdateSlice, jit, randomUniform, tf, topK, whileLoop } from "tfjs-jit";
-import { type TokenList, untilStop } from "../model/batch.js";
+import type { Keys } from "../model/attention.js";
+import { untilStop } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
-import { type Cache, extendCache, forward, type Keys, logits } from "../model/gemma2.js";
+import { type Cache, extendCache, forward, logits } from "../model/gemma2.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { type ListTensors, listTensors } from "../model/scoring.js";
+import type { TokenList } from "../model/token-list.js";
 
 export type SamplingOptions = {
   /** G: completions of each prompt. */

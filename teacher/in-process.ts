@@ -3,11 +3,12 @@
  * Shape suffixes: M tokens of all requests, D model, C positions of one call of the head, V vocabulary, k the likeliest tokens.
  */
 import { gatherLast, gatherRows, jit, tf, topK } from "tfjs-jit";
-import { linear, listRows } from "../model/batch.js";
+import type { Block } from "../model/attention.js";
 import type { Gemma2Config } from "../model/config.js";
-import { type Block, forward, logits } from "../model/gemma2.js";
+import { forward, logits } from "../model/gemma2.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { listTensors } from "../model/scoring.js";
+import { linear, listRows } from "../model/token-list.js";
 import type { Batch } from "./batching.js";
 import type { TokenScores } from "./teacher.js";
 

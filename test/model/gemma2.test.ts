@@ -1,9 +1,9 @@
 /** Gemma 2 against transformers: the golden files are in float32, with left-padded rows longer than the window. */
 import { jit, tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Block } from "../../model/attention.js";
 import { type Gemma2Config, readModelConfig } from "../../model/config.js";
 import {
-  type Block,
   type Cache,
   extendCache,
   forward,
