@@ -5,6 +5,7 @@
 import { tf } from "tfjs-jit";
 import type { Gemma2Config } from "../../model/config.js";
 import { forward, logits, type Weights } from "../../model/gemma2.js";
+import { largestDifference } from "./golden.js";
 
 /** Logits [T, V] at each token of a sequence: those at token t predict token t + 1. */
 export function logitsAlone(weights: Weights, config: Gemma2Config, ids: readonly number[]): tf.Tensor2D {
@@ -44,3 +45,25 @@ export const completionLogprobsAlone = (
   prompt: readonly number[],
   completion: readonly number[],
 ): number[][] => tf.tidy(() => completionLogitsAlone(weights, config, prompt, completion).arraySync().map(logSoftmax));
+
+/** The gradient of a scalar function by every weight it is given. */
+export function gradients(weights: Weights, lossOf: (weights: Weights) => tf.Scalar): Record<string, tf.Tensor> {
+  const names = Object.keys(weights);
+  const named = (tensors: tf.Tensor[]) => Object.fromEntries(names.map((name, i) => [name, tensors[i]!]));
+  return named(tf.grads((...tensors: tf.Tensor[]) => lossOf(named(tensors)))(Object.values(weights)));
+}
+
+/** The largest difference of any two tensors of a name, relative to the largest value that is expected of that tensor. */
+export function largestRelativeDifference(
+  got: Readonly<Record<string, tf.Tensor>>,
+  expected: Readonly<Record<string, tf.Tensor>>,
+): number {
+  const names = Object.keys(expected);
+  if (Object.keys(got).join() !== names.join()) throw new Error(`compared ${Object.keys(got)} and ${names}`);
+  const differences = names.map((name) => {
+    const largest = tf.tidy(() => expected[name]!.abs().max().dataSync()[0]!);
+    if (largest === 0) throw new Error(`${name}: only zeros are expected, which says nothing`);
+    return largestDifference(got[name]!, expected[name]!) / largest;
+  });
+  return Math.max(...differences);
+}

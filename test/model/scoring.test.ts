@@ -9,7 +9,7 @@ import { type Gemma2Config, readModelConfig } from "../../model/config.js";
 import type { Weights } from "../../model/gemma2.js";
 import { type BatchTensors, batchTensors, completionLogits } from "../../model/scoring.js";
 import { loadWeights } from "../../model/weights.js";
-import { completionLogitsAlone } from "./alone.js";
+import { completionLogitsAlone, gradients, largestRelativeDifference } from "./alone.js";
 import { fixture, largestDifference } from "./golden.js";
 
 const dir = fixture("models/gemma2-tiny");
@@ -55,13 +55,6 @@ const slowLogits = (w: Weights, sequences: Sequence[]): tf.Tensor2D =>
     ),
   );
 
-/** The gradient of `lossOf` by every weight. */
-function gradients(w: Weights, lossOf: (w: Weights) => tf.Scalar): Record<string, tf.Tensor> {
-  const names = Object.keys(w);
-  const named = (tensors: tf.Tensor[]) => Object.fromEntries(names.map((name, i) => [name, tensors[i]!]));
-  return named(tf.grads((...tensors: tf.Tensor[]) => lossOf(named(tensors)))(Object.values(w)));
-}
-
 /** A linear function of all logits of W tokens, each with a coefficient of its own between -1 and 1. */
 const mixed = (logits_WV: tf.Tensor2D, coefficients_WV: tf.Tensor): tf.Scalar => logits_WV.mul(coefficients_WV).sum();
 const coefficients = (W: number): tf.Tensor =>
@@ -101,12 +94,8 @@ describe("logits and gradients are those of each completion alone", () => {
 
       const counted_WV = fast.logits_WV.slice([0, 0], [tokens, -1]);
       expect(largestDifference(counted_WV, slow.logits_WV)).toBeLessThan(1e-4);
-      expect(Object.keys(fast.grads)).toEqual(Object.keys(weights));
-      for (const [name, expected] of Object.entries(slow.grads)) {
-        const largest = expected.abs().max().dataSync()[0]!;
-        expect(largest, name).toBeGreaterThan(0);
-        expect(largestDifference(fast.grads[name]!, expected) / largest, name).toBeLessThan(1e-3);
-      }
+      expect(Object.keys(slow.grads).length).toBe(46); // 11 of each of 4 layers, the embedding and the last norm
+      expect(largestRelativeDifference(fast.grads, slow.grads)).toBeLessThan(1e-3);
     });
   });
 });

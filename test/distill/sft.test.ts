@@ -1,0 +1,86 @@
+/** Supervised fine-tuning: its loss and gradient against forward passes over each row alone. */
+import { tf } from "tfjs-jit";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { type EncodedRow, encodePrompts } from "../../distill/rollouts.js";
+import { sft } from "../../distill/sft.js";
+import { disposeModel, type LoadedModel, loadModel } from "../../model/loaded.js";
+import { readParameters } from "../../model/parameters.js";
+import { completionLogitsAlone, gradients, largestRelativeDifference } from "../model/alone.js";
+import { fixture } from "../model/golden.js";
+import { newFolder, stageContext, stateIn, stopped, toDevice, training } from "./stage.js";
+
+const dir = fixture("arithmetic/student");
+const settings = { ...training, steps: 4, batch_size: 2, max_new_tokens: 4 };
+const data = [
+  { prompt: "1+2=", completion: "3" },
+  { prompt: "(10*10)/100=", completion: "12345" },
+];
+
+let model: LoadedModel;
+let rows: EncodedRow[];
+beforeAll(async () => {
+  vi.stubEnv("HEDDLE_JIT", "0");
+  model = await loadModel(dir);
+  rows = await encodePrompts(model.folder, data, { system: "error", maxNewTokens: settings.max_new_tokens });
+});
+afterAll(() => {
+  disposeModel(model);
+  vi.unstubAllEnvs();
+});
+
+describe("sft", () => {
+  test("a step's loss is the cross-entropy of the completions, a mean over their tokens, and so is its gradient", async () => {
+    const { folder, parameters } = model;
+    const endOfTurn = folder.tokenizer!.idOf("<end_of_turn>")!;
+    const digits = await folder.tokenizer!.encode("12345");
+    const completions = [[...(await folder.tokenizer!.encode("3")), endOfTurn], digits.slice(0, 4)];
+    expect(completions.map(({ length }) => length)).toEqual([2, 4]);
+    /** -mean ln p over the 6 tokens. */
+    const lossOf = (weights: Record<string, tf.Tensor>): tf.Scalar =>
+      tf
+        .addN(
+          completions.map((ids, row) => {
+            const logits_nV = completionLogitsAlone(weights, folder.config, rows[row]!.prompt, ids);
+            return tf
+              .logSoftmax(logits_nV)
+              .mul(tf.oneHot(tf.tensor1d(ids, "int32"), 384))
+              .sum();
+          }),
+        )
+        .div(-6);
+
+    const before = readParameters(parameters);
+    const [expectedLoss, grads] = [tf.tidy(() => lossOf(before).dataSync()[0]!), gradients(before, lossOf)];
+    const folderOfRun = await newFolder();
+    const { context, log } = stageContext(folderOfRun, { stopAfter: 1 });
+    await expect(sft(model, rows, settings, context)).rejects.toBe(stopped);
+
+    const norm = Math.sqrt(Object.values(grads).reduce((sum, g) => sum + g.square().sum().dataSync()[0]!, 0));
+    expect(log).toEqual([
+      {
+        step: 1,
+        loss: expect.closeTo(expectedLoss, 4),
+        learning_rate: 1e-3,
+        grad_norm: expect.closeTo(norm, 3),
+        completion_length: 3,
+        tokens_per_second: expect.any(Number),
+      },
+    ]);
+    // AdamW's first moment after one step is a tenth of the gradient.
+    const m = toDevice((await stateIn(folderOfRun, model)).m);
+    const tenths = Object.fromEntries(Object.entries(grads).map(([name, g]) => [name, g.mul(0.1)]));
+    expect(largestRelativeDifference(m, tenths)).toBeLessThan(1e-3);
+    tf.dispose([before, grads, m, tenths] as tf.TensorContainer);
+  });
+
+  test("the loss falls, and no tensor is left behind", async () => {
+    const before = tf.memory().numTensors;
+    const { context, log } = stageContext(await newFolder());
+    await sft(model, rows, settings, context);
+    expect(log.length).toBe(4);
+    log.slice(1).forEach(({ loss }, i) => {
+      expect(loss).toBeLessThan(log[i]!.loss!);
+    });
+    expect(tf.memory().numTensors).toBe(before);
+  });
+});
