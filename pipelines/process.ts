@@ -146,7 +146,6 @@ function startChild(onEvent: OnEvent, onMessage: (message: FromChild) => void): 
     serialization: "advanced",
     stdio: ["ignore", "pipe", "pipe", "ipc"],
     execArgv: [],
-    env: { TF_CPP_MIN_LOG_LEVEL: "2", TF_FORCE_GPU_ALLOW_GROWTH: "true", ...process.env },
   });
   const lastLines: string[] = [];
   const onLine = (text: string) => {

@@ -73,17 +73,6 @@ describe("runTask", () => {
     expect(lines).toEqual(["W0000 00:00:1795492803.754454    7012 gpu.cc:1] no GPU", "last line without an end"]);
   });
 
-  test("starts the child with TensorFlow's log level and growing GPU memory, unless they are set", async () => {
-    const keys = ["TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH"];
-    expect(await run({ does: "environment", keys })).toEqual(["2", "true"]);
-    process.env.TF_CPP_MIN_LOG_LEVEL = "0";
-    try {
-      expect(await run({ does: "environment", keys })).toEqual(["0", "true"]);
-    } finally {
-      delete process.env.TF_CPP_MIN_LOG_LEVEL;
-    }
-  });
-
   test("names the signal that killed the child and its last lines", async () => {
     const onEvent = () => {};
     const crash = (signal: NodeJS.Signals, lastWords: string) =>

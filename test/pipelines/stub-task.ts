@@ -16,8 +16,7 @@ export type StubParams =
   | { does: "throw user error" }
   | { does: "write"; stdout: string; stderr: string }
   | { does: "die"; signal: NodeJS.Signals; lastWords: string }
-  | { does: "exit"; code: number }
-  | { does: "environment"; keys: string[] };
+  | { does: "exit"; code: number };
 
 export async function run(params: StubParams, context: TaskContext): Promise<unknown> {
   switch (params.does) {
@@ -42,8 +41,6 @@ export async function run(params: StubParams, context: TaskContext): Promise<unk
     case "exit":
       process.exit(params.code);
       break;
-    case "environment":
-      return params.keys.map((key) => process.env[key]);
   }
   return undefined;
 }
