@@ -2,26 +2,45 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 
+/** A file under way beside the one that it will replace. */
+export type Replacement = {
+  write(data: string | Uint8Array): void;
+  /** Flushes it to the disk and gives it the name of the other. */
+  commit(): void;
+  /** Must be called in the end. What was not committed is removed. */
+  close(): void;
+};
+
 /**
- * Replaces a file in one step: a temporary sibling is written, flushed to the disk and renamed.
+ * Begins the file that will replace `path`, as a temporary sibling.
  * A kill may leave the sibling (`NAME.PID.tmp`) behind, never half a file under the name itself.
  */
-export function writeFileAtomic(path: string, data: string | Uint8Array): void {
+export function openReplacement(path: string): Replacement {
   const temporary = `${path}.${process.pid}.tmp`;
-  try {
-    const file = openSync(temporary, "w");
-    try {
-      writeFileSync(file, data);
+  const file = openSync(temporary, "w");
+  return {
+    write: (data) => writeFileSync(file, data),
+    commit: () => {
       fsyncSync(file);
-    } finally {
+      renameSync(temporary, path);
+      flushFolder(dirname(path));
+    },
+    close: () => {
       closeSync(file);
-    }
-    renameSync(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
+      rmSync(temporary, { force: true });
+    },
+  };
+}
+
+/** Replaces a file in one step. */
+export function writeFileAtomic(path: string, data: string | Uint8Array): void {
+  const file = openReplacement(path);
+  try {
+    file.write(data);
+    file.commit();
+  } finally {
+    file.close();
   }
-  flushFolder(dirname(path));
 }
 
 /** After a power cut a rename is on the disk only once its folder was flushed. */

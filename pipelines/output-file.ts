@@ -1,29 +1,20 @@
 /** Files of rows that a command writes: streamed, and whole or not there at all. */
-import { closeSync, fsyncSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { openReplacement } from "./files.js";
 
-/**
- * Writes a file piece by piece to a temporary sibling (`NAME.PID.tmp`), which takes the file's name when `fill` has
- * ended. If that throws the file is what it was before.
- */
+/** Writes a file piece by piece; it is there when `fill` has ended. If that throws the file is what it was before. */
 export async function writeStreamed(
   path: string,
   fill: (write: (text: string) => void) => Promise<void>,
 ): Promise<void> {
   removeLeftovers(path);
-  const temporary = `${path}.${process.pid}.tmp`;
-  const file = openSync(temporary, "w");
+  const file = openReplacement(path);
   try {
-    try {
-      await fill((text) => writeFileSync(file, text));
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
-    renameSync(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
+    await fill(file.write);
+    file.commit();
+  } finally {
+    file.close();
   }
 }
 
