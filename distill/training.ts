@@ -86,7 +86,7 @@ export async function train(
 export async function saveStageModel(dir: string, { folder, parameters }: LoadedModel): Promise<void> {
   const partial = join(dir, "result.partial");
   await mkdir(dir, { recursive: true });
-  await saveModel(partial, lazyTensors(parameters), { config: folder.rawConfig, from: folder.dir, dtype: "float32" });
+  await saveModel(partial, lazyTensors(parameters), { from: folder.dir, dtype: "float32" });
   for (const name of await readdir(partial)) await rename(join(partial, name), join(dir, name));
   await rm(partial, { recursive: true });
 }

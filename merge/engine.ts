@@ -12,8 +12,8 @@ import {
   toFloat32,
   writeCheckpoint,
 } from "safetensors-ts";
+import { configWithDtype } from "../model/json.js";
 import { copySideFiles, replaceFolder } from "../model/save.js";
-import { configWithDtype } from "./config-dtype.js";
 import { layerOf } from "./groups.js";
 import { checkFinite, copyChunks, type Inputs, readChunks, withInputs } from "./inputs.js";
 import { checkEta } from "./liti.js";

@@ -1,4 +1,4 @@
-/** The JSON files of a model folder: reading them, and writing config.json so that transformers takes it. */
+/** The JSON files of a model folder: reading them, and config.json for other weights. */
 import { readFile } from "node:fs/promises";
 import { ModelError } from "./errors.js";
 
@@ -34,15 +34,13 @@ export async function readJsonIfAny(path: string): Promise<JsonObject | null> {
   return value as JsonObject;
 }
 
-const FLOAT_KEYS =
-  /^(\s*"(?:attention_dropout|attn_logit_softcapping|final_logit_softcapping|initializer_range|rms_norm_eps|rope_theta|rope_local_base_freq)": -?\d+)(,?)$/gm;
-
 /**
- * The text of a config.json for weights of `dtype`.
- * JavaScript prints 30.0 as 30, which transformers 5 refuses where it declares a float: those keys get their point back.
+ * The text of a config.json with every `dtype` and `torch_dtype` set to `dtype` ("bfloat16" and so on), nested ones
+ * included; `torch_dtype`, which every version of transformers reads, is added where there is none. All else stays as it
+ * is written: JSON.parse and stringify would turn 8.0 into 8, which transformers 5 refuses for some keys.
  */
-export function configText(config: JsonObject, dtype: Dtype): string {
-  const named = "dtype" in config || "torch_dtype" in config ? {} : { torch_dtype: dtype };
-  const set = Object.entries(config).map(([key, value]) => [key, /^(torch_)?dtype$/.test(key) ? dtype : value]);
-  return `${JSON.stringify({ ...Object.fromEntries(set), ...named }, null, 2).replace(FLOAT_KEYS, "$1.0$2")}\n`;
+export function configWithDtype(text: string, dtype: string): string {
+  const entries = /("(?:torch_)?dtype"\s*:\s*)(?:"[^"]*"|null)/g;
+  if (text.search(entries) >= 0) return text.replace(entries, `$1"${dtype}"`);
+  return text.replace(/^\s*\{(\s*)/, `{$1"torch_dtype": "${dtype}",$1`);
 }

@@ -9,7 +9,7 @@ import { loadTokenizer, type Tokenizer } from "./tokenizer.js";
 export interface ModelFolder {
   readonly dir: string;
   readonly config: Gemma2Config;
-  /** config.json as it is, for writing it again. */
+  /** config.json as it was parsed. */
   readonly rawConfig: JsonObject;
   /** null where the folder has none: such a model scores and continues token ids. */
   readonly tokenizer: Tokenizer | null;

@@ -1,9 +1,9 @@
 /** Writes a Hugging Face model folder that transformers and vLLM load: weights, config, and the side files of its source. */
-import { constants, copyFile, mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { constants, copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fromFloat32, type StreamedTensor, writeCheckpoint } from "safetensors-ts";
 import { ModelError } from "./errors.js";
-import { configText, type Dtype, type JsonObject } from "./json.js";
+import { configWithDtype, type Dtype } from "./json.js";
 
 /** Files that belong to a model beside its config and weights. */
 export const SIDE_FILES = [
@@ -19,9 +19,7 @@ export const SIDE_FILES = [
 const STORED_AS = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
 
 export interface SaveOptions {
-  /** config.json as an object; its dtype is set to `dtype`. */
-  readonly config: JsonObject;
-  /** Folder whose tokenizer, chat template and generation config are copied. */
+  /** Folder whose config is taken over, but for the dtype, and whose tokenizer, chat template and so on are copied. */
   readonly from: string;
   /** What the weights are rounded to (to nearest even). */
   readonly dtype: Dtype;
@@ -31,7 +29,7 @@ export interface SaveOptions {
 export async function saveModel(
   dir: string,
   weights: Readonly<Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>>,
-  { config, from, dtype }: SaveOptions,
+  { from, dtype }: SaveOptions,
 ): Promise<void> {
   const tensors = Object.entries(weights).map(([name, { shape, values }]): StreamedTensor => {
     const stored = STORED_AS[dtype];
@@ -39,7 +37,8 @@ export async function saveModel(
   });
   await replaceFolder(dir, async (partial) => {
     await copySideFiles(from, partial);
-    await writeFile(join(partial, "config.json"), configText(config, dtype));
+    const config = await readFile(join(from, "config.json"), "utf8");
+    await writeFile(join(partial, "config.json"), configWithDtype(config, dtype));
     await writeCheckpoint(partial, tensors);
   });
 }

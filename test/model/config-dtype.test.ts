@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { configWithDtype } from "../../merge/config-dtype.js";
+import { configWithDtype } from "../../model/json.js";
 
 describe("configWithDtype", () => {
   test("sets dtype and torch_dtype wherever they are, and leaves every other byte", () => {
