@@ -3,8 +3,8 @@ import { deriveSeed } from "../distill/batches.js";
 import type { Row } from "../distill/data.js";
 import { listPrompts, sizesOf } from "../model/batch.js";
 import type { ModelFolder } from "../model/load.js";
-import { createParameters, disposeParameters } from "../model/parameters.js";
-import { loadWeights } from "../model/weights.js";
+import { loadParameters } from "../model/loaded.js";
+import { disposeParameters } from "../model/parameters.js";
 import { type Completion, sampleCompletions } from "../student/sample.js";
 import { runBatches } from "./batch-steps.js";
 import type { EncodedRow } from "./encoded-rows.js";
@@ -33,7 +33,7 @@ export async function completeRows(
   use: (row: Row, completion: Completion) => Promise<void>,
 ): Promise<void> {
   const { config, stopIds } = folder;
-  const parameters = createParameters(await loadWeights(folder.dir, config));
+  const parameters = await loadParameters(folder);
   try {
     const room = rows.map(({ ids }) => config.maxPositionEmbeddings - ids.length);
     if (maxNewTokens > Math.min(...room)) {

@@ -2,8 +2,8 @@
 import { place } from "../../distill/data.js";
 import { paddedLength } from "../../model/batch.js";
 import { openModel } from "../../model/load.js";
-import { createParameters, disposeParameters } from "../../model/parameters.js";
-import { loadWeights } from "../../model/weights.js";
+import { loadParameters } from "../../model/loaded.js";
+import { disposeParameters } from "../../model/parameters.js";
 import { scoreBatch } from "../../teacher/in-process.js";
 import { jsonLogprobs, runBatches } from "../batch-steps.js";
 import { type DataOptions, readSequences } from "../encoded-rows.js";
@@ -17,7 +17,7 @@ export async function run({ model, out, batchSize, ...data }: ScoreParams, conte
   const folder = await openModel(model);
   const { config } = folder;
   const sequences = await readSequences(folder, data);
-  const parameters = createParameters(await loadWeights(model, config));
+  const parameters = await loadParameters(folder);
   const rows = Math.min(batchSize, sequences.length);
   try {
     await writeStreamed(out, (write) =>

@@ -1,7 +1,6 @@
 /** The child of `heddle serve`: scores one batch at a time. */
 import { readModelConfig } from "../../model/config.js";
-import { createParameters } from "../../model/parameters.js";
-import { loadWeights } from "../../model/weights.js";
+import { loadParameters } from "../../model/loaded.js";
 import type { Batch } from "../../teacher/batching.js";
 import { scoreBatch } from "../../teacher/in-process.js";
 import type { TokenScores } from "../../teacher/teacher.js";
@@ -9,6 +8,6 @@ import type { TokenScores } from "../../teacher/teacher.js";
 /** Loads the model; what it returns scores batches until the process ends. */
 export async function open({ model }: { model: string }): Promise<(batch: Batch) => Promise<TokenScores[]>> {
   const config = await readModelConfig(model);
-  const parameters = createParameters(await loadWeights(model, config));
+  const parameters = await loadParameters({ dir: model, config });
   return async (batch) => scoreBatch(parameters, config, batch);
 }
