@@ -61,11 +61,13 @@ export function describeStep(progress: StageProgress, nowMs: number): string {
   return [head, describeMetrics(progress)].filter((part) => part !== "").join(", ");
 }
 
+/** "1 step", "200 steps" */
+export const describeSteps = (count: number): string => `${count} ${count === 1 ? "step" : "steps"}`;
+
 /** "distill: 200 steps done in 1m 03s, loss 0.5123" */
 export function describeEnd(progress: StageProgress, nowMs: number): string {
-  const steps = progress.steps - progress.firstDone;
   const time = formatSeconds((nowMs - progress.startedAtMs) / 1000);
-  const head = `${progress.stage}: ${steps} ${steps === 1 ? "step" : "steps"} done in ${time}`;
+  const head = `${progress.stage}: ${describeSteps(progress.steps - progress.firstDone)} done in ${time}`;
   return [head, describeMetrics(progress)].filter((part) => part !== "").join(", ");
 }
 

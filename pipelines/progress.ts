@@ -8,6 +8,7 @@ import {
   describeEnd,
   describeMetrics,
   describeStep,
+  describeSteps,
   describeTime,
   type StageProgress,
 } from "./progress-text.js";
@@ -78,7 +79,7 @@ export function plainDisplay(write: (text: string) => void, everyMs = 2000, now:
     line,
     begin: ({ stage, steps, step }) => {
       lastStepMs = now();
-      line(step === 0 ? `${stage}: ${steps} steps` : `${stage}: goes on after step ${step} of ${steps}`);
+      line(step === 0 ? `${stage}: ${describeSteps(steps)}` : `${stage}: goes on after step ${step} of ${steps}`);
     },
     step: (progress) => {
       if (now() - lastStepMs < everyMs) return;

@@ -76,6 +76,7 @@ describe("plain progress", () => {
     }
     onEvent({ type: "stage", stage: "distill", steps: 6, done: 6 });
     onEvent({ type: "stage", stage: "rl", steps: 50, done: 20 });
+    onEvent({ type: "stage", stage: "score", steps: 1, done: 0 });
     expect(text.split("\n")).toEqual([
       "sft: done before",
       "distill: 6 steps",
@@ -86,6 +87,7 @@ describe("plain progress", () => {
       "distill: step 6 of 6 (9s, 0s left), loss 0.1667",
       "distill: 6 steps done in 9s, loss 0.1667",
       "rl: goes on after step 20 of 50",
+      "score: 1 step",
       "",
     ]);
   });
