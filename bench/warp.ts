@@ -30,7 +30,7 @@ const teacher = await loadModel(arithmetic("teacher"));
 const train = await readPrompts(student.folder, "train");
 const test = await readPrompts(student.folder, "test");
 await timeStage("distill", seed, (context) =>
-  distill(student, { kind: "local", model: teacher }, train, distillSettings(distillSteps, 1), context),
+  distill(student, { kind: "local", model: teacher }, train, distillSettings(distillSteps, 0), context),
 );
 disposeModel(teacher);
 await saveStageModel(dir("distilled"), student);
