@@ -1,6 +1,7 @@
 /** Prompts to completions: rows of data as token ids, and batches of what a model samples for them. */
 
 import { type Batch, listPrompts, listSequences, type Sizes } from "../model/batch.js";
+import { ModelError } from "../model/errors.js";
 import type { ModelFolder } from "../model/load.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type Completion, type SamplingOptions, sampleCompletions } from "../student/sample.js";
@@ -10,7 +11,22 @@ import { completionText, DataError, place, promptMessages, type Row, type System
 export type EncodedRow = { readonly row: Row; readonly prompt: readonly number[] };
 
 /**
- * The rows' prompts, rendered by the model's chat template.
+ * The token ids of a row's prompt, rendered by the model's chat template. Where the folder has none a `prompt` is a
+ * plain text; `messages` cannot be rendered then.
+ * @throws DataError where the model can do nothing with the row
+ */
+export async function promptIds({ chat }: ModelFolder, row: Row, system: SystemPolicy): Promise<number[]> {
+  try {
+    if (row.prompt !== undefined && !chat.hasTemplate) return await chat.textIds(row.prompt);
+    return await chat.promptIds(promptMessages(row, system));
+  } catch (error) {
+    if (!(error instanceof ModelError)) throw error;
+    throw new DataError(`${row[place] ?? "row"}: ${error.message}`, { cause: error });
+  }
+}
+
+/**
+ * The rows' prompts.
  * @throws DataError where a prompt and a completion of `maxNewTokens` do not fit into the model's context
  */
 export function encodePrompts(
@@ -21,7 +37,7 @@ export function encodePrompts(
   const { maxPositionEmbeddings } = folder.config;
   return Promise.all(
     rows.map(async (row) => {
-      const prompt = await folder.chat.promptIds(promptMessages(row, system));
+      const prompt = await promptIds(folder, row, system);
       if (prompt.length + maxNewTokens > maxPositionEmbeddings)
         throw new DataError(
           `${row[place] ?? "row"}: the prompt has ${prompt.length} tokens; with max_new_tokens ${maxNewTokens} ` +
@@ -32,13 +48,14 @@ export function encodePrompts(
   );
 }
 
-/** The rows' completions as token ids, ended by the stop token of a chat turn and cut off at `maxNewTokens`. */
+/** The rows' completions as token ids, ended as a chat turn ends, or a plain text, and cut off at `maxNewTokens`. */
 export function encodeCompletions(
   folder: ModelFolder,
   rows: readonly EncodedRow[],
   maxNewTokens: number,
 ): Promise<number[][]> {
-  const stop = folder.tokenizer?.idOf("<end_of_turn>") ?? folder.config.eosTokenIds[0]!;
+  const endOfTurn = folder.chat.hasTemplate ? folder.tokenizer?.idOf("<end_of_turn>") : null;
+  const stop = endOfTurn ?? folder.config.eosTokenIds[0]!;
   return Promise.all(
     rows.map(async ({ row }) => {
       const text = completionText(row);

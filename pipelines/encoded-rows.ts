@@ -1,15 +1,6 @@
 /** Rows of data as token ids of one model: what `heddle score`, `generate` and `eval` work on. Checked before anything runs. */
-import {
-  completionText,
-  DataError,
-  place,
-  promptMessages,
-  type Row,
-  readRows,
-  type SystemPolicy,
-} from "../distill/data.js";
-import { encodeCompletions } from "../distill/rollouts.js";
-import { ModelError } from "../model/errors.js";
+import { completionText, DataError, place, type Row, readRows, type SystemPolicy } from "../distill/data.js";
+import { encodeCompletions, promptIds } from "../distill/rollouts.js";
 import type { ModelFolder } from "../model/load.js";
 
 export type EncodedRow = { readonly row: Row; readonly ids: readonly number[] };
@@ -26,7 +17,7 @@ export async function readSequences(folder: ModelFolder, { data, system }: DataO
   const rows = await readRows(data, { acceptIds: true });
   return encodeRows(folder, rows, folder.config.maxPositionEmbeddings, async (row) => {
     const prompt = await promptIds(folder, row, system);
-    if (row.ids !== undefined || completionText(row) === undefined) return prompt;
+    if (completionText(row) === undefined) return prompt;
     const [completion] = await encodeCompletions(folder, [{ row, prompt }], Infinity);
     return [...prompt, ...completion!];
   });
@@ -41,16 +32,10 @@ export async function readPrompts(folder: ModelFolder, { data, system }: DataOpt
   return encodeRows(folder, rows, folder.config.maxPositionEmbeddings - 1, (row) => promptIds(folder, row, system));
 }
 
-/** A prompt is rendered as one message of the user; where the folder has no chat template it is taken as it is. */
-async function promptIds({ chat }: ModelFolder, row: Row, system: SystemPolicy): Promise<number[]> {
-  if (row.ids !== undefined) return row.ids;
-  if (row.prompt !== undefined && !chat.hasTemplate) return chat.textIds(row.prompt);
-  return chat.promptIds(promptMessages(row, system));
-}
-
 /** Encoded at a time: the tokenizer has threads of its own. */
 const ROWS_AT_ONCE = 512;
 
+/** `encode` gets the rows that are no ids yet. */
 async function encodeRows(
   { config }: ModelFolder,
   rows: readonly Row[],
@@ -58,9 +43,7 @@ async function encodeRows(
   encode: (row: Row) => Promise<readonly number[]>,
 ): Promise<EncodedRow[]> {
   const encodeOne = async (row: Row): Promise<EncodedRow> => {
-    const ids = await encode(row).catch((error: unknown) => {
-      throw error instanceof ModelError ? new DataError(`${row[place]}: ${error.message}`, { cause: error }) : error;
-    });
+    const ids = row.ids ?? (await encode(row));
     const wrong = ids.findIndex((id) => id >= config.vocabSize);
     if (wrong >= 0) {
       const range = `0 to ${config.vocabSize - 1} (vocab_size of the model)`;

@@ -95,9 +95,13 @@ describe("rows of text", () => {
   test("are plain texts with one <bos> where the folder has no chat template", async () => {
     const model = await copyOf("arithmetic/teacher");
     await rm(join(model, "chat_template.jinja"));
-    const { scored } = await score([{ prompt: "1+1=" }, { prompt: "<bos>1+1=" }], { model });
+    const rows = [{ prompt: "1+1=" }, { prompt: "<bos>1+1=" }, { prompt: "1+1=", completion: "2" }];
+    const { scored } = await score(rows, { model });
     const { tokenizer } = await openModel(model);
-    expect(scored.map(({ ids }) => ids)).toEqual(Array(2).fill([2, ...(await tokenizer!.encode("1+1="))]));
+    const prompt = [2, ...(await tokenizer!.encode("1+1="))];
+    // <eos> ends a plain text.
+    const whole = [...prompt, ...(await tokenizer!.encode("2")), 1];
+    expect(scored.map(({ ids }) => ids)).toEqual([prompt, prompt, whole]);
   });
 });
 
