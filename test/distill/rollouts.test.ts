@@ -94,8 +94,8 @@ describe("rollOut", () => {
   const sizes = () => sizesOf(prompts, { rows: 2, samples: 3, maxNewTokens: 6 });
 
   test("samples from the whole distribution, up to the folder's stop tokens", () => {
-    const { completions } = rollOut(model, prompts, sizes(), { temperature: 1, seed: 4 });
-    const whole = { samples: 3, maxNewTokens: 6, temperature: 1, topK: 0, topP: 1, seed: 4 };
+    const { completions } = rollOut(model, prompts, sizes(), { temperature: 3, seed: 4 });
+    const whole = { samples: 3, maxNewTokens: 6, temperature: 3, topK: 0, topP: 1, seed: 4 };
     const { config, stopIds } = model.folder;
     expect(stopIds).toEqual([idOf("<eos>"), idOf("<end_of_turn>")]);
     const list = listPrompts(prompts, sizes());
@@ -103,7 +103,7 @@ describe("rollOut", () => {
   });
 
   test("gives a batch to learn from: each prompt with its completions, each of their tokens counted", () => {
-    const { batch, completions } = rollOut(model, prompts, sizes(), { temperature: 1, seed: 4 });
+    const { batch, completions } = rollOut(model, prompts, sizes(), { temperature: 3, seed: 4 });
     const ids = completions.map((completion) => completion.ids);
     expect(batch.sequences).toEqual([
       { prompt: prompts[0], completions: ids.slice(0, 3) },

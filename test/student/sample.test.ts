@@ -114,11 +114,8 @@ describe("a completion", () => {
   });
 
   test.each([1, 9])("of at most %i tokens is the beginning of a longer one", (maxNewTokens) => {
-    for (const temperature of [0, 1]) {
-      const longer = sample(prompts, { temperature });
-      const shorter = sample(prompts, { temperature, maxNewTokens });
-      expect(idsOf(shorter)).toEqual(idsOf(longer).map((ids) => ids.slice(0, maxNewTokens)));
-    }
+    const [longer, shorter] = [sample(prompts, { temperature: 1 }), sample(prompts, { temperature: 1, maxNewTokens })];
+    expect(idsOf(shorter)).toEqual(idsOf(longer).map((ids) => ids.slice(0, maxNewTokens)));
   });
 
   test("has a logprob for each id: ln p at temperature 1, whatever was ruled out", () => {
