@@ -8,18 +8,17 @@ import { type Batch, listSequences, sizesOf } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
-import {
-  type AdamWSettings,
-  createTrainable,
-  disposeMoments,
-  minimise,
-  type StepScalars,
-  type Trainable,
-} from "../student/optimiser.js";
+import { createTrainable, disposeMoments, minimise, type Trainable } from "../student/optimiser.js";
 import { deriveSeed, planBatch } from "./batches.js";
 import { divergence, divergenceTopK, tokenMean } from "./losses.js";
 import { type EncodedRow, encodeCompletions, rollOut } from "./rollouts.js";
-import { adamwSettings, compileSchedules, type ScheduleValue, stepScalars, type TrainingSettings } from "./settings.js";
+import {
+  compileSchedules,
+  type Optimiser,
+  optimiserAt,
+  type ScheduleValue,
+  type TrainingSettings,
+} from "./settings.js";
 import { type Targets, type Teacher, targetsOf } from "./targets.js";
 import { type Coefficient, checkRemoteTopK, topKOfLogits, topKOfServer } from "./top-k.js";
 import { type StageContext, TrainingError, train } from "./training.js";
@@ -89,16 +88,16 @@ export async function distill(
     const batch = await batchOf(step, now);
     const tensors = batchTensors(batch);
     const targets = await targetsOf(teacher, batch, tensors, k, config.vocabSize);
-    const scalars = stepScalars(step, now);
+    const optimiser = optimiserAt(settings, step, now);
     const loss = {
       k,
       addTail,
       beta: coefficient(now.beta, [0, 1]),
       temperature: coefficient(now.loss_temperature, [1]),
     };
-    const result = distillStep(trainable, config, tensors, targets, scalars, loss, adamwSettings(settings));
+    const result = distillStep(trainable, config, tensors, targets, loss, optimiser);
     const [lossValue, gradNorm] = [result.loss.dataSync()[0]!, result.gradNorm.dataSync()[0]!];
-    tf.dispose([tensors, targets, scalars, loss, result] as unknown as tf.TensorContainer);
+    tf.dispose([tensors, targets, optimiser, loss, result] as unknown as tf.TensorContainer);
     const tokens = batch.counted.reduce((a, b) => a + b, 0);
     return {
       loss: lossValue,
@@ -120,15 +119,14 @@ const distillStep = jit(function distillStep(
   config: Gemma2Config,
   batch: BatchTensors,
   targets: Targets,
-  scalars: StepScalars,
   loss: { k: number; addTail: boolean; beta: Coefficient; temperature: Coefficient },
-  adamw: AdamWSettings,
+  optimiser: Optimiser,
 ): { loss: tf.Tensor; gradNorm: tf.Tensor } {
   const { loss: value, gradNorm } = minimise(
     trainable,
     (weights) => tokenMean(divergenceOf(completionLogits(weights, config, batch), targets, loss), batch.counted_W),
-    adamw,
-    scalars,
+    optimiser.adamw,
+    optimiser.scalars,
   );
   return { loss: value, gradNorm };
 });

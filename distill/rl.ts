@@ -9,20 +9,19 @@ import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { copyParameters, disposeParameters, type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
-import {
-  type AdamWSettings,
-  createTrainable,
-  disposeMoments,
-  minimise,
-  type StepScalars,
-  type Trainable,
-} from "../student/optimiser.js";
+import { createTrainable, disposeMoments, minimise, type Trainable } from "../student/optimiser.js";
 import { deriveSeed, planBatch } from "./batches.js";
 import { DataError, place } from "./data.js";
 import { logProbOf } from "./losses.js";
 import { exactMatch, leaveOneOut, logRatio } from "./rewards.js";
 import { decodeAll, type EncodedRow, meanLength, rollOut } from "./rollouts.js";
-import { adamwSettings, compileSchedules, type ScheduleValue, stepScalars, type TrainingSettings } from "./settings.js";
+import {
+  compileSchedules,
+  type Optimiser,
+  optimiserAt,
+  type ScheduleValue,
+  type TrainingSettings,
+} from "./settings.js";
 import { mean } from "./statistics.js";
 import { atTemperature, type Coefficient } from "./top-k.js";
 import { type StageContext, train } from "./training.js";
@@ -80,15 +79,15 @@ export async function rl(
     const kls = completions.map(({ logprobs }, c) => logRatio(ofPolicy?.[c] ?? logprobs, ofAnchor[c]!));
     const totals = rewards.map((reward, c) => reward - now.beta_kl * kls[c]!);
 
-    const scalars = stepScalars(step, now);
+    const optimiser = optimiserAt(settings, step, now);
     const advantages = leaveOneOut(totals, samples);
     const weights = completions.flatMap(({ ids }, c) => ids.map(() => advantages[c]! / completions.length));
     const weight_W = new Float32Array(batch.counted.length);
     weight_W.set(weights);
     const objective = { weight_W: tf.tensor1d(weight_W), temperature, mu: tf.scalar(now.mu) };
-    const result = rlStep(trainable, anchor, config, tensors, objective, scalars, adamwSettings(settings));
+    const result = rlStep(trainable, anchor, config, tensors, objective, optimiser);
     const [loss, gradNorm] = [result.loss.dataSync()[0]!, result.gradNorm.dataSync()[0]!];
-    tf.dispose([tensors, scalars, result, objective] as unknown as tf.TensorContainer);
+    tf.dispose([tensors, optimiser, result, objective] as unknown as tf.TensorContainer);
     const length = meanLength(completions.map(({ ids }) => ids));
     return {
       loss,
@@ -127,8 +126,7 @@ const rlStep = jit(function rlStep(
   config: Gemma2Config,
   batch: BatchTensors,
   objective: { weight_W: tf.Tensor; temperature: Coefficient; mu: tf.Tensor },
-  scalars: StepScalars,
-  adamw: AdamWSettings,
+  optimiser: Optimiser,
 ): { loss: tf.Tensor; gradNorm: tf.Tensor } {
   const { weight_W, temperature, mu } = objective;
   const { loss, gradNorm, weights } = minimise(
@@ -137,8 +135,8 @@ const rlStep = jit(function rlStep(
       const logits_WV = atTemperature(completionLogits(policy, config, batch), temperature);
       return weight_W.mul(logProbOf(logits_WV, batch.target_W)).sum().neg() as tf.Scalar;
     },
-    adamw,
-    scalars,
+    optimiser.adamw,
+    optimiser.scalars,
   );
   for (const [name, average] of Object.entries(anchor)) {
     const before = average.read();

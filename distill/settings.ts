@@ -26,22 +26,22 @@ export async function compileSchedules<K extends string>(
   return (variables) => Object.fromEntries(schedules.map(([name, at]) => [name, at(variables)])) as Record<K, number>;
 }
 
-/** What the optimiser needs at one step, as tensors; the caller disposes them. */
-export function stepScalars(
+/** The optimiser at one step: numbers that a compiled step depends on, and what may change, as tensors. */
+export type Optimiser = { readonly adamw: AdamWSettings; readonly scalars: StepScalars };
+
+/** The caller disposes the tensors. */
+export function optimiserAt(
+  { adam_beta1, adam_beta2, adam_epsilon }: AdamWSettings,
   step: number,
   now: Readonly<Record<"learning_rate" | "weight_decay" | "max_grad_norm", number>>,
-): StepScalars {
+): Optimiser {
   return {
-    step: tf.scalar(step),
-    learningRate: tf.scalar(now.learning_rate),
-    weightDecay: tf.scalar(now.weight_decay),
-    maxGradNorm: tf.scalar(now.max_grad_norm),
+    adamw: { adam_beta1, adam_beta2, adam_epsilon },
+    scalars: {
+      step: tf.scalar(step),
+      learningRate: tf.scalar(now.learning_rate),
+      weightDecay: tf.scalar(now.weight_decay),
+      maxGradNorm: tf.scalar(now.max_grad_norm),
+    },
   };
 }
-
-/** The fixed settings of AdamW alone: what a compiled step depends on. */
-export const adamwSettings = ({ adam_beta1, adam_beta2, adam_epsilon }: AdamWSettings): AdamWSettings => ({
-  adam_beta1,
-  adam_beta2,
-  adam_epsilon,
-});

@@ -5,18 +5,11 @@ import { listSequences, sizesOf } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
-import {
-  type AdamWSettings,
-  createTrainable,
-  disposeMoments,
-  minimise,
-  type StepScalars,
-  type Trainable,
-} from "../student/optimiser.js";
+import { createTrainable, disposeMoments, minimise, type Trainable } from "../student/optimiser.js";
 import { planBatch } from "./batches.js";
 import { crossEntropy, tokenMean } from "./losses.js";
 import { type EncodedRow, encodeCompletions, meanLength } from "./rollouts.js";
-import { adamwSettings, compileSchedules, stepScalars, type TrainingSettings } from "./settings.js";
+import { compileSchedules, type Optimiser, optimiserAt, type TrainingSettings } from "./settings.js";
 import { type StageContext, train } from "./training.js";
 
 /** The `sft` section of the config, which documents each key. */
@@ -45,10 +38,10 @@ export async function sft(
     const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size });
     const sequences = picked.map((i) => ({ prompt: rows[i]!.prompt, completions: [completions[i]!] }));
     const tensors = batchTensors(listSequences(sequences, sizes));
-    const scalars = stepScalars(step, now);
-    const result = sftStep(trainable, config, tensors, scalars, adamwSettings(settings));
+    const optimiser = optimiserAt(settings, step, now);
+    const result = sftStep(trainable, config, tensors, optimiser);
     const [loss, gradNorm] = [result.loss.dataSync()[0]!, result.gradNorm.dataSync()[0]!];
-    tf.dispose([tensors, scalars, result] as unknown as tf.TensorContainer);
+    tf.dispose([tensors, optimiser, result] as unknown as tf.TensorContainer);
     const length = meanLength(picked.map((i) => completions[i]!));
     return {
       loss,
@@ -65,15 +58,14 @@ const sftStep = jit(function sftStep(
   trainable: Trainable,
   config: Gemma2Config,
   batch: BatchTensors,
-  scalars: StepScalars,
-  adamw: AdamWSettings,
+  optimiser: Optimiser,
 ): { loss: tf.Tensor; gradNorm: tf.Tensor } {
   const { target_W, counted_W } = batch;
   const { loss, gradNorm } = minimise(
     trainable,
     (weights) => tokenMean(crossEntropy(completionLogits(weights, config, batch), target_W), counted_W),
-    adamw,
-    scalars,
+    optimiser.adamw,
+    optimiser.scalars,
   );
   return { loss, gradNorm };
 });
