@@ -135,6 +135,13 @@ function lastWord(row: Row): string | undefined {
   return last?.role === "assistant" ? last.content : undefined;
 }
 
+/** @throws DataError where the row has none */
+export function answerOf(row: Row): string {
+  if (row.answer === undefined)
+    throw new DataError(`${row[place] ?? "row"}: answer: expected the text to match, got none`);
+  return row.answer;
+}
+
 /**
  * The conversation to prompt the model with: everything up to the last message of the user.
  * A system message is refused, put before the first user message with an empty line between (fold), or left out (drop).

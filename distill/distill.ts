@@ -9,7 +9,9 @@ import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
 import { createTrainable, disposeMoments, minimise, type Trainable } from "../student/optimiser.js";
+import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
 import { deriveSeed, planBatch } from "./batches.js";
+import { TrainingError } from "./errors.js";
 import { divergence, divergenceTopK, tokenMean } from "./losses.js";
 import { type EncodedRow, encodeCompletions, rollOut } from "./rollouts.js";
 import {
@@ -20,8 +22,8 @@ import {
   type TrainingSettings,
 } from "./settings.js";
 import { type Targets, type Teacher, targetsOf } from "./targets.js";
-import { type Coefficient, checkRemoteTopK, topKOfLogits, topKOfServer } from "./top-k.js";
-import { type StageContext, TrainingError, train } from "./training.js";
+import { type Coefficient, checkRemoteTopK, checkTopK, topKOfLogits, topKOfServer } from "./top-k.js";
+import { type StageContext, train } from "./training.js";
 
 /** The `distill` section of the config, which documents each key. */
 export type DistillSettings = TrainingSettings & {
@@ -46,7 +48,8 @@ export async function distill(
   const { config } = student.folder;
   const { steps, batch_size: size, max_new_tokens: maxNewTokens, loss_top_k, loss_add_tail: addTail } = settings;
   const k = loss_top_k === 0 ? config.vocabSize : loss_top_k;
-  checkTeacher(teacher, student);
+  checkTopK({ k, vocabulary: config.vocabSize });
+  await checkTeacher(teacher, student);
   const names = [
     "learning_rate",
     "weight_decay",
@@ -143,13 +146,19 @@ function divergenceOf(
 }
 
 /** Ids must mean the same to both models; a teacher over HTTP was compared when it was opened. */
-function checkTeacher(teacher: Teacher, student: LoadedModel): void {
+async function checkTeacher(teacher: Teacher, student: LoadedModel): Promise<void> {
   if (teacher.kind === "remote") return;
   const { dir, config } = student.folder;
   const theirs = teacher.model.folder;
+  const need = "expected models of one family, whose token ids mean the same";
   if (theirs.config.vocabSize !== config.vocabSize)
     throw new TrainingError(
-      `${theirs.dir}: the teacher's vocabulary has ${theirs.config.vocabSize} entries, the student's (${dir}) ${config.vocabSize}; ` +
-        "expected models of one family, whose token ids mean the same",
+      `${theirs.dir}: the teacher's vocabulary has ${theirs.config.vocabSize} entries, the student's (${dir}) ${config.vocabSize}; ${need}`,
+    );
+  const [ours, others] = [await tokenizerSha256(dir), await tokenizerSha256(theirs.dir)];
+  if (ours !== null && others !== null && ours !== others)
+    throw new TrainingError(
+      `${theirs.dir}: the teacher's tokenizer (sha256 ${others.slice(0, 12)}...) gives other ids to tokens than ` +
+        `the student's (${dir}, ${ours.slice(0, 12)}...); ${need}`,
     );
 }

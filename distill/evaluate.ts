@@ -7,6 +7,7 @@ import type { LoadedModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
 import { deriveSeed } from "./batches.js";
+import { answerOf } from "./data.js";
 import { divergence } from "./losses.js";
 import { exactMatch } from "./rewards.js";
 import { decodeAll, type EncodedRow, rollOut } from "./rollouts.js";
@@ -57,7 +58,7 @@ export async function judge(
     const texts = await decodeAll(model.folder, own);
     texts.forEach((completion, c) => {
       const { row } = part[Math.floor(c / samples)]!;
-      const answer = row.answer ?? "";
+      const answer = answerOf(row);
       const prompt = row.prompt ?? row.messages!.at(-1)!.content;
       judged.push({ prompt, completion, answer, reward: exactMatch(completion, answer) });
     });

@@ -11,7 +11,7 @@ import { copyParameters, disposeParameters, type Parameters, readParameters } fr
 import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
 import { createTrainable, disposeMoments, minimise, type Trainable } from "../student/optimiser.js";
 import { deriveSeed, planBatch } from "./batches.js";
-import { DataError, place } from "./data.js";
+import { answerOf } from "./data.js";
 import { logProbOf } from "./losses.js";
 import { exactMatch, leaveOneOut, logRatio } from "./rewards.js";
 import { decodeAll, type EncodedRow, meanLength, rollOut } from "./rollouts.js";
@@ -44,9 +44,7 @@ export async function rl(
 ): Promise<void> {
   const { config } = policy.folder;
   const { steps, samples, prompts: size, max_new_tokens: maxNewTokens } = settings;
-  for (const { row } of rows)
-    if (row.answer === undefined)
-      throw new DataError(`${row[place] ?? "row"}: answer: expected the text to match, got none`);
+  for (const { row } of rows) answerOf(row);
   const names = ["learning_rate", "weight_decay", "max_grad_norm", "beta_kl", "mu", "temperature"] as const;
   const at = await compileSchedules(settings, names);
   const trainable = createTrainable(policy.parameters);
@@ -75,7 +73,7 @@ export async function rl(
     const ofPolicy = temperature === 1 ? null : logprobsOf(policy.parameters);
 
     const texts = await decodeAll(policy.folder, completions);
-    const rewards = texts.map((text, c) => exactMatch(text, rows[picked[Math.floor(c / samples)]!]!.row.answer!));
+    const rewards = texts.map((text, c) => exactMatch(text, answerOf(rows[picked[Math.floor(c / samples)]!]!.row)));
     const kls = completions.map(({ logprobs }, c) => logRatio(ofPolicy?.[c] ?? logprobs, ofAnchor[c]!));
     const totals = rewards.map((reward, c) => reward - now.beta_kl * kls[c]!);
 

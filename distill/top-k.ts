@@ -4,6 +4,7 @@
  * Shape suffixes: N tokens, V vocabulary, k the teacher's likeliest tokens.
  */
 import { tf, topK } from "tfjs-jit";
+import { TrainingError } from "./errors.js";
 
 /** A number that is fixed when the loss is traced, or a scalar tensor that follows a schedule. */
 export type Coefficient = number | tf.Tensor;
@@ -39,18 +40,21 @@ export function topKOfServer(scores: Required<TopK>, temperature: Coefficient): 
   return { ids_Nk, logprobs_Nk, tail_N: finite(scores.tail_N) as tf.Tensor1D };
 }
 
+/** @throws TrainingError where there are no `k` likeliest tokens. */
+export function checkTopK({ k, vocabulary }: { k: number; vocabulary: number }): void {
+  if (!Number.isInteger(k) || k < 1 || k > vocabulary)
+    throw new TrainingError(`loss_top_k: expected an integer from 1 to ${vocabulary} (the vocabulary), got ${k}`);
+}
+
 /**
- * Refuses, before anything runs, a loss that a teacher over HTTP cannot serve: at a temperature other than 1 the probability of
- * the tokens outside its top k is unknown, so there is no tail.
+ * Refuses a loss that a teacher over HTTP cannot serve: at a temperature other than 1 the probability of the tokens
+ * outside its top k is unknown, so there is no tail.
  *
- * @throws RangeError that says which settings would do.
+ * @throws TrainingError that says which settings would do.
  */
 export function checkRemoteTopK(o: { k: number; vocabulary: number; temperature: number; addTail: boolean }): void {
-  if (!Number.isInteger(o.k) || o.k < 1 || o.k > o.vocabulary) {
-    throw new RangeError(`loss_top_k: expected an integer from 1 to ${o.vocabulary} (the vocabulary), got ${o.k}`);
-  }
   if (o.temperature !== 1 && o.addTail && o.k < o.vocabulary) {
-    throw new RangeError(
+    throw new TrainingError(
       `loss_temperature ${o.temperature} with loss_add_tail: true needs the teacher's whole distribution, but a teacher over HTTP tells ` +
         `log-probabilities of its top ${o.k} tokens at temperature 1: set loss_temperature: 1, or loss_add_tail: false, or ` +
         `loss_top_k: ${o.vocabulary} (the whole vocabulary)`,

@@ -6,6 +6,7 @@ import { downloadTensor, type HostTensors, type Parameters, uploadParameters } f
 import { saveModel } from "../model/save.js";
 import type { Trainable } from "../student/optimiser.js";
 import { loadTrainingState, saveTrainingState } from "../student/training-state.js";
+import { TrainingError } from "./errors.js";
 
 /** What a step tells: keys are those of log.jsonl. */
 export type Metrics = Record<string, number>;
@@ -28,11 +29,6 @@ export type StageContext = {
   /** Told after each step. */
   onStep(step: number, metrics: Metrics): void;
 };
-
-/** Training that cannot go on: what was saved last is whole. */
-export class TrainingError extends Error {
-  override readonly name = "TrainingError";
-}
 
 /**
  * Runs `oneStep` for the steps that are not done yet. The state is saved every `save_every` steps and when the signal
@@ -68,14 +64,25 @@ export async function train(
   context.onStart(done);
   for (let step = done + 1; step <= steps; step++) {
     const metrics = await oneStep(step);
-    if (!Number.isFinite(metrics.loss))
-      throw new TrainingError(
-        `${context.stage}: the loss is ${metrics.loss} at step ${step}; lower learning_rate or max_grad_norm, and start the run again`,
-      );
+    checkFinite(context.stage, step, metrics);
     context.onStep(step, metrics);
     await context.breathe();
     if (context.signal.aborted || (step % save_every === 0 && step < steps)) await save(step);
     context.signal.throwIfAborted();
+  }
+}
+
+/** After a step whose loss or gradient is not finite the weights are not, either. */
+function checkFinite(stage: string, step: number, metrics: Metrics): void {
+  for (const [key, name] of [
+    ["loss", "loss"],
+    ["grad_norm", "norm of the gradient"],
+  ] as const) {
+    const value = metrics[key];
+    if (value === undefined || Number.isFinite(value)) continue;
+    throw new TrainingError(
+      `${stage}: the ${name} is ${value} at step ${step}; lower learning_rate or max_grad_norm, and start the run again`,
+    );
   }
 }
 
@@ -86,6 +93,8 @@ export async function train(
 export async function saveStageModel(dir: string, { folder, parameters }: LoadedModel): Promise<void> {
   const partial = join(dir, "result.partial");
   await mkdir(dir, { recursive: true });
+  // A process that was killed may have left a part of it.
+  await rm(partial, { recursive: true, force: true });
   await saveModel(partial, lazyTensors(parameters), { from: folder.dir, dtype: "float32" });
   for (const name of await readdir(partial)) await rename(join(partial, name), join(dir, name));
   await rm(partial, { recursive: true });

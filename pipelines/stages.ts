@@ -55,6 +55,8 @@ export async function runStage(
   const stage = stagePath(name);
   const dir = join(run.dir, stage);
   if (stage in run.state.stages) {
+    // A process that was killed may have left it.
+    await removeTrainingState(dir);
     context.emit({ type: "stage", stage, steps, done: steps });
     return dir;
   }

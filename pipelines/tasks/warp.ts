@@ -3,6 +3,7 @@
  * and the report. Every stage that is done is skipped when the same command runs again.
  */
 import { join } from "node:path";
+import { answerOf } from "../../distill/data.js";
 import { compileSchedule } from "../../distill/schedule.js";
 import { type GroupStatistics, slerpCheckpoints } from "../../merge/engine.js";
 import type { Dtype } from "../../model/json.js";
@@ -13,7 +14,7 @@ import { writeFileAtomic } from "../files.js";
 import { renderReport } from "../report.js";
 import { type Candidate, measureModels, type Result } from "../results.js";
 import { type Run, readLog } from "../run-folder.js";
-import { inRun } from "../stages.js";
+import { inRun, readPrompts } from "../stages.js";
 import { formatTable } from "../table.js";
 import { runDistillation } from "./distill.js";
 import { runRl } from "./rl.js";
@@ -23,6 +24,7 @@ type WarpConfig = ConfigFor<"warp">;
 /** Gives the text to print. */
 export function run(config: WarpConfig, context: TaskContext): Promise<string> {
   return inRun(config, async (run) => {
+    await checkData(config);
     const distilled = await runDistillation(run, config, context);
     const { candidates, merges } = await runWarp(run, config, context, distilled);
     const final = join(run.dir, "final");
@@ -40,6 +42,18 @@ export function run(config: WarpConfig, context: TaskContext): Promise<string> {
     writeFileAtomic(path, report);
     return `${table.length === 0 ? "" : `${formatTable(table)}\n`}model   ${final}\nreport  ${path}\n`;
   });
+}
+
+/** What a later stage would refuse is refused before the first one. */
+async function checkData(config: WarpConfig): Promise<void> {
+  const folder = await openModel(config.model);
+  for (const [path, maxNewTokens] of [
+    [config.train_data, config.rl.max_new_tokens],
+    [config.eval_data, config.eval.max_new_tokens],
+  ] as const) {
+    if (path === null) continue;
+    for (const { row } of await readPrompts(path, folder, config, maxNewTokens)) answerOf(row);
+  }
 }
 
 type Merge = { readonly name: string; readonly statistics: readonly GroupStatistics[] };

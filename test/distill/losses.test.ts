@@ -4,8 +4,9 @@ import { fileURLToPath } from "node:url";
 import { openSafetensors } from "safetensors-ts";
 import { jit, tf } from "tfjs-jit";
 import { beforeAll, describe, expect, test } from "vitest";
+import { TrainingError } from "../../distill/errors.js";
 import { crossEntropy, divergence, divergenceTopK, logProbOf, tokenMean } from "../../distill/losses.js";
-import { checkRemoteTopK, topKOfLogits, topKOfServer } from "../../distill/top-k.js";
+import { checkRemoteTopK, checkTopK, topKOfLogits, topKOfServer } from "../../distill/top-k.js";
 
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/kd/${name}`, import.meta.url));
 const numbers = (x: tf.Tensor) => Array.from(x.dataSync());
@@ -310,17 +311,23 @@ describe("checkRemoteTopK", () => {
 
   test("refuses a tail at another temperature, and says what would do", () => {
     expect(() => checkRemoteTopK({ k: 8, vocabulary: 100, temperature: 2, addTail: true })).toThrow(
-      new RangeError(
+      new TrainingError(
         "loss_temperature 2 with loss_add_tail: true needs the teacher's whole distribution, but a teacher over HTTP tells " +
           "log-probabilities of its top 8 tokens at temperature 1: set loss_temperature: 1, or loss_add_tail: false, or " +
           "loss_top_k: 100 (the whole vocabulary)",
       ),
     );
   });
+});
+
+describe("checkTopK", () => {
+  test("accepts 1 to the whole vocabulary", () => {
+    for (const k of [1, 100]) checkTopK({ k, vocabulary: 100 });
+  });
 
   test.each([0, 2.5, 101])("refuses a top k of %d", (k) => {
-    expect(() => checkRemoteTopK({ k, vocabulary: 100, temperature: 1, addTail: true })).toThrow(
-      new RangeError(`loss_top_k: expected an integer from 1 to 100 (the vocabulary), got ${k}`),
+    expect(() => checkTopK({ k, vocabulary: 100 })).toThrow(
+      new TrainingError(`loss_top_k: expected an integer from 1 to 100 (the vocabulary), got ${k}`),
     );
   });
 });
