@@ -13,7 +13,7 @@ process.env.TF_CPP_MIN_LOG_LEVEL ??= "3";
 // Otherwise TensorFlow takes all of a GPU's memory at the first op.
 process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
 
-// tfjs-node 4.22 calls two functions that Node 23 removed.
+// tfjs-node 4.22 calls two functions of which Node 22 warns, and of which Node 23 removed the first.
 const legacy = util as unknown as Record<string, unknown>;
-legacy.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;
-legacy.isArray ??= Array.isArray;
+legacy.isNullOrUndefined = (value: unknown) => value === null || value === undefined;
+legacy.isArray = Array.isArray;
