@@ -42,15 +42,9 @@ export interface Gemma2Config {
  */
 export async function readModelConfig(dir: string): Promise<Gemma2Config> {
   const path = join(dir, "config.json");
-  return parseModelConfig(path, await readRawConfig(dir));
-}
-
-/** config.json as it is, for tools that write it again. */
-export async function readRawConfig(dir: string): Promise<JsonObject> {
-  const path = join(dir, "config.json");
   const raw = await readJsonIfAny(path);
   if (raw === null) throw new ModelError(path, "no such file, expected the config.json of a Hugging Face model folder");
-  return raw;
+  return parseModelConfig(path, raw);
 }
 
 /** readModelConfig for a config that is in memory. `path` starts the error messages. */

@@ -1,38 +1,32 @@
 /** A model folder, opened without TensorFlow: config, tokenizer, chat template, stop tokens. Weights: see weights.ts. */
 import { join } from "node:path";
 import { type Chat, loadChat } from "./chat.js";
-import { type Gemma2Config, ID_OR_LIST, idList, parseModelConfig, readRawConfig } from "./config.js";
+import { type Gemma2Config, ID_OR_LIST, idList, readModelConfig } from "./config.js";
 import { ModelError } from "./errors.js";
-import { type JsonObject, readJsonIfAny } from "./json.js";
+import { readJsonIfAny } from "./json.js";
 import { loadTokenizer, type Tokenizer } from "./tokenizer.js";
 
 export interface ModelFolder {
   readonly dir: string;
   readonly config: Gemma2Config;
   /** config.json as it was parsed. */
-  readonly rawConfig: JsonObject;
   /** null where the folder has none: such a model scores and continues token ids. */
   readonly tokenizer: Tokenizer | null;
   readonly chat: Chat;
   /** Tokens that end a completion, ascending. */
   readonly stopIds: readonly number[];
-  /** What padding is filled with. It is told from text by its mask, never by this id. */
-  readonly padId: number;
 }
 
 export async function openModel(dir: string): Promise<ModelFolder> {
-  const rawConfig = await readRawConfig(dir);
-  const config = parseModelConfig(join(dir, "config.json"), rawConfig);
+  const config = await readModelConfig(dir);
   const tokenizer = await loadTokenizer(dir);
   const chat = await loadChat(dir, tokenizer);
   return {
     dir,
     config,
-    rawConfig,
     tokenizer,
     chat,
     stopIds: await stopIds(dir, config, tokenizer),
-    padId: config.padTokenId ?? 0,
   };
 }
 

@@ -108,6 +108,6 @@ test("saveStageModel puts a model folder beside the checkpoints, in float32 what
   expect(names.filter((name) => name.includes("partial"))).toEqual([]);
   const saved = await loadModel(dir);
   expect(new Set(downloadTensor(saved.parameters[norm]!))).toEqual(new Set([1 + 2 ** -20]));
-  expect(saved.folder.rawConfig.torch_dtype ?? saved.folder.rawConfig.dtype).toBe("float32");
+  expect(saved.folder.config.dtype).toBe("float32");
   disposeModel(saved);
 });

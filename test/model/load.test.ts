@@ -132,7 +132,7 @@ describe("withOneBos", () => {
 
 describe("openModel", () => {
   test("stops at the eos of both configs and at <end_of_turn>", async () => {
-    expect(await openModel(teacher)).toMatchObject({ dir: teacher, stopIds: [1, 6], padId: 0 });
+    expect(await openModel(teacher)).toMatchObject({ dir: teacher, stopIds: [1, 6] });
     const dir = await copyOf("arithmetic/teacher");
     await setKeys(join(dir, "config.json"), { eos_token_id: 9 });
     await setKeys(join(dir, "generation_config.json"), { eos_token_id: [3, 9] });
