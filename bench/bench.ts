@@ -71,7 +71,7 @@ async function run(program: string, folder: string, { script, args = [], env, se
   });
   const told = async (): Promise<number> => {
     for await (const text of createInterface({ input: child.stdout })) {
-      if (!text.startsWith("{")) continue;
+      if (!text.startsWith('{"')) continue;
       process.stderr.write(`${text}\n`);
       const found = seconds(JSON.parse(text) as Line);
       if (found !== undefined) return found;

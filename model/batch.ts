@@ -64,25 +64,25 @@ function sharedPrefix([first, ...others]: readonly (readonly number[])[]): numbe
   return length;
 }
 
-/** Below this many tokens padding costs next to nothing. */
-const SHORT = 16;
-
 /**
  * The padded length for rows of at most `longest` tokens: each program is compiled for one length, so lengths are
- * rounded up, by at most half where they are not short, to `limit`, 3/4 of it, 1/2, 3/8, 1/4, ...
+ * rounded up, by at most half, to `limit`, 3/4 of it, 1/2, 3/8, 1/4, ... Lengths up to `short` are not told apart.
  */
-export function paddedLength(longest: number, limit: number): number {
+export function paddedLength(longest: number, limit: number, short = 16): number {
   let size = limit;
-  while (longest <= size / 2 && size > SHORT) size /= 2;
-  return Math.ceil(longest <= size * 0.75 && size > SHORT ? size * 0.75 : size);
+  while (longest <= size / 2 && size > short) size /= 2;
+  return Math.ceil(longest <= size * 0.75 && size > short ? size * 0.75 : size);
 }
+
+/** The slots of a row of a list: only attention computes with its padding, which up to this many costs next to nothing. */
+const FEW_SLOTS = 128;
 
 /** Prompts, of which the last token's hidden state is wanted. Slot t of a row holds its token t. */
 export function listPrompts(prompts: readonly (readonly number[])[], sizes: Sizes): TokenList {
   return listRows(
     prompts.map((ids) => ({ ...linear(ids), wanted: [ids.length - 1] })),
     {
-      slots: paddedLength(longest(prompts), sizes.longestPrompt),
+      slots: paddedLength(longest(prompts), sizes.longestPrompt, FEW_SLOTS),
       queries: 1,
       sharedPrefix: sizes.sharedPrefix,
       size: roomForPrompts(prompts, sizes),
@@ -117,7 +117,7 @@ export function listSequences(sequences: readonly Sequence[], sizes: Sizes): Bat
     sizes,
   );
   const most = Math.max(longest(rows.map(({ ids }) => ids)), longest(rows.map(({ wanted }) => wanted)));
-  const slots = paddedLength(most, Math.max(longestPrompt, samples) + samples * (maxNewTokens - 1));
+  const slots = paddedLength(most, Math.max(longestPrompt, samples) + samples * (maxNewTokens - 1), FEW_SLOTS);
   const tokens = listRows(rows, {
     slots,
     queries: Math.min(slots, samples * maxNewTokens),

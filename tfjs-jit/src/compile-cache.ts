@@ -24,7 +24,7 @@ let folder: string | null = null;
 export function useCompileCache(): void {
   const wish = process.env.HEDDLE_COMPILE_CACHE;
   if (wish === "0") return;
-  const path = wish ? resolve(wish) : join(cacheFolder(), `programs-${tensorflowVersion}-${processorName()}`);
+  const path = wish ? resolve(wish) : join(cacheFolder(), `programs-${tensorflowVersion}-${targetName()}`);
   // TensorFlow splits its flags at blanks.
   if (/\s/.test(path)) return;
   try {
@@ -48,10 +48,11 @@ export function mendCompileCache(error: unknown): boolean {
   return true;
 }
 
-/** Programs are compiled for the instructions that a processor has. */
-function processorName(): string {
-  const flags = /^flags.*$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[0] ?? process.arch;
-  return createHash("sha256").update(flags).digest("hex").slice(0, 12);
+/** Programs are compiled for the instructions that a processor has, as XLA's flags say. */
+function targetName(): string {
+  const processor = /^flags.*$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[0] ?? process.arch;
+  const target = `${processor} ${process.env.XLA_FLAGS ?? ""}`;
+  return createHash("sha256").update(target).digest("hex").slice(0, 12);
 }
 
 /** Deletes files of a folder, those that were written first, until the others have no more than `most` bytes. */
