@@ -50,7 +50,9 @@ await slerpCheckpoints({ ...merge, eta: 1, out: dir("slerp") });
 await lerpCheckpoints({ ...merge, eta: 1, out: dir("average") });
 await slerpCheckpoints({ ...merge, eta: 0.3, out: dir("liti 0.3") });
 
-const sets = { train: train.slice(0, test.length), test };
+// As many training prompts as held-out ones, spread evenly over the file.
+const spread = test.map((_, i) => train[Math.floor((i * train.length) / test.length)]!);
+const sets = { train: spread, test };
 const reference = await loadModel(dir("distilled"));
 const rewards = async (model: LoadedModel, rows: readonly EncodedRow[], kl: boolean) =>
   sampledReward(model, rows, SAMPLES, evaluationOptions(seed), kl ? reference : null);
