@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { alignColumns } from "../pipelines/table.js";
 import { arithmetic } from "./stages.js";
 import { median } from "./time.js";
 
@@ -57,11 +58,10 @@ const works: Readonly<Record<string, Work>> = {
 
 /** Runs a script until it has told its seconds. */
 async function run(program: string, folder: string, { script, args = [], env, seconds }: Command): Promise<number> {
-  const stdio = ["ignore", "pipe", "inherit"] as const;
   const child = spawn(program, [join(folder, script), ...args], {
     cwd: folder,
     env: { ...process.env, ...env },
-    stdio: [...stdio],
+    stdio: ["ignore", "pipe", "inherit"],
   });
   const failed = new Promise<never>((_, reject) => {
     child.on("error", reject);
@@ -107,11 +107,4 @@ for (const name of positionals.length > 0 ? positionals : Object.keys(works)) {
   const [a, b] = [median(times.ours), median(times.peer)];
   rows.push([name, `${a.toPrecision(3)} s`, `${b.toPrecision(3)} s`, (a / b).toFixed(2), `<= ${most}`]);
 }
-const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-for (const row of rows)
-  console.log(
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join("  ")
-      .trimEnd(),
-  );
+process.stdout.write(alignColumns(rows));

@@ -1,13 +1,5 @@
 /** How a time is measured and reported: one line of JSON, the same that the peers' scripts print. */
 
-export type Report = {
-  readonly name: string;
-  readonly median_s: number;
-  readonly min_s: number;
-  readonly runs: number;
-  readonly peak_rss_mb: number;
-};
-
 /** Seconds that `work` takes: the first runs, which compile, are left out. */
 export function timed(name: string, work: () => void, runs = 7, warmUp = 2): void {
   const seconds: number[] = [];

@@ -4,7 +4,7 @@
  */
 
 import { jit, tf } from "tfjs-jit";
-import { type Batch, listSequences, sizesOf } from "../model/batch.js";
+import { type Batch, listSequences } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
@@ -13,7 +13,7 @@ import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
 import { deriveSeed, planBatch } from "./batches.js";
 import { TrainingError } from "./errors.js";
 import { divergence, divergenceTopK, tokenMean } from "./losses.js";
-import { type EncodedRow, encodeCompletions, rollOut } from "./rollouts.js";
+import { type EncodedRow, encodeCompletions, rollOut, sizesOfRows } from "./rollouts.js";
 import {
   compileSchedules,
   type Optimiser,
@@ -61,10 +61,7 @@ export async function distill(
   ] as const;
   const at = await compileSchedules(settings, names);
   const trainable = createTrainable(student.parameters);
-  const sizes = sizesOf(
-    rows.map(({ prompt }) => prompt),
-    { rows: size, samples: 1, maxNewTokens },
-  );
+  const sizes = sizesOfRows(rows, { rows: size, samples: 1, maxNewTokens });
 
   /** The completions that a step learns from: the student's own, the teacher's, or those of the data. */
   async function batchOf(step: number, now: { lmbda: number; temperature: number }): Promise<Batch> {

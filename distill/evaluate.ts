@@ -1,7 +1,7 @@
 /** How good a model is: greedy accuracy, sampled reward, and how far it has moved from a reference. */
 
 import { jit, tf } from "tfjs-jit";
-import { byCompletion, sizesOf } from "../model/batch.js";
+import { byCompletion } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
@@ -10,7 +10,7 @@ import { deriveSeed } from "./batches.js";
 import { answerOf } from "./data.js";
 import { divergence } from "./losses.js";
 import { exactMatch } from "./rewards.js";
-import { decodeAll, type EncodedRow, rollOut } from "./rollouts.js";
+import { decodeAll, type EncodedRow, rollOut, sizesOfRows } from "./rollouts.js";
 import { mean } from "./statistics.js";
 
 export type EvaluationOptions = {
@@ -45,10 +45,7 @@ export async function judge(
   const judged: Judged[] = [];
   const kl: number[] = [];
   const size = Math.max(1, Math.floor(options.batch_size / samples));
-  const sizes = sizesOf(
-    rows.map(({ prompt }) => prompt),
-    { rows: size, samples, maxNewTokens: options.max_new_tokens },
-  );
+  const sizes = sizesOfRows(rows, { rows: size, samples, maxNewTokens: options.max_new_tokens });
   for (let begin = 0; begin < rows.length; begin += size) {
     const part = rows.slice(begin, begin + size);
     const filled = Array.from({ length: size }, (_, i) => part[i % part.length]!.prompt);

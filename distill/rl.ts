@@ -4,7 +4,7 @@
  */
 
 import { jit, tf } from "tfjs-jit";
-import { byCompletion, sizesOf } from "../model/batch.js";
+import { byCompletion } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { copyParameters, disposeParameters, type Parameters, readParameters } from "../model/parameters.js";
@@ -14,7 +14,7 @@ import { deriveSeed, planBatch } from "./batches.js";
 import { answerOf } from "./data.js";
 import { logProbOf } from "./losses.js";
 import { exactMatch, leaveOneOut, logRatio } from "./rewards.js";
-import { decodeAll, type EncodedRow, meanLength, rollOut } from "./rollouts.js";
+import { decodeAll, type EncodedRow, meanLength, rollOut, sizesOfRows } from "./rollouts.js";
 import {
   compileSchedules,
   type Optimiser,
@@ -49,10 +49,7 @@ export async function rl(
   const at = await compileSchedules(settings, names);
   const trainable = createTrainable(policy.parameters);
   const anchor = copyParameters(policy.parameters);
-  const sizes = sizesOf(
-    rows.map(({ prompt }) => prompt),
-    { rows: size, samples, maxNewTokens },
-  );
+  const sizes = sizesOfRows(rows, { rows: size, samples, maxNewTokens });
 
   await train(trainable, anchor, settings, context, async (step) => {
     const begin = performance.now();

@@ -1,6 +1,6 @@
 /** Prompts to completions: rows of data as token ids, and batches of what a model samples for them. */
 
-import { type Batch, listPrompts, listSequences, type Sizes } from "../model/batch.js";
+import { type Batch, listPrompts, listSequences, type Sizes, sizesOf } from "../model/batch.js";
 import { ModelError } from "../model/errors.js";
 import type { ModelFolder } from "../model/load.js";
 import type { LoadedModel } from "../model/loaded.js";
@@ -65,6 +65,16 @@ export function encodeCompletions(
     }),
   );
 }
+
+/** The sizes of batches drawn from these rows. */
+export const sizesOfRows = (
+  rows: readonly EncodedRow[],
+  shape: Pick<Sizes, "rows" | "samples" | "maxNewTokens">,
+): Sizes =>
+  sizesOf(
+    rows.map(({ prompt }) => prompt),
+    shape,
+  );
 
 /** Samples completions of each prompt: those of the first prompt, then those of the second, ... */
 export function rollOut(

@@ -1,14 +1,14 @@
 /** Supervised fine-tuning: cross-entropy on the completions in the data. */
 
 import { jit, tf } from "tfjs-jit";
-import { listSequences, sizesOf } from "../model/batch.js";
+import { listSequences } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
 import { createTrainable, disposeMoments, minimise, type Trainable } from "../student/optimiser.js";
 import { planBatch } from "./batches.js";
 import { crossEntropy, tokenMean } from "./losses.js";
-import { type EncodedRow, encodeCompletions, meanLength } from "./rollouts.js";
+import { type EncodedRow, encodeCompletions, meanLength, sizesOfRows } from "./rollouts.js";
 import { compileSchedules, type Optimiser, optimiserAt, type TrainingSettings } from "./settings.js";
 import { type StageContext, train } from "./training.js";
 
@@ -27,10 +27,7 @@ export async function sft(
   const completions = await encodeCompletions(model.folder, rows, maxNewTokens);
   const at = await compileSchedules(settings, ["learning_rate", "weight_decay", "max_grad_norm"]);
   const trainable = createTrainable(model.parameters);
-  const sizes = sizesOf(
-    rows.map(({ prompt }) => prompt),
-    { rows: size, samples: 1, maxNewTokens },
-  );
+  const sizes = sizesOfRows(rows, { rows: size, samples: 1, maxNewTokens });
 
   await train(trainable, {}, settings, context, async (step) => {
     const begin = performance.now();

@@ -145,7 +145,7 @@ const sampleTokens = jit(function sample(
   return { ids_CN: end.ids_CN, logprobs_CN: end.logprobs_CN };
 });
 
-/** What the cache's slots hold, from the beginning: those that are not written yet have positions to come. */
+/** What the cache's slots hold, from the beginning: those that are not written yet have positions to come, padding has segment -1. */
 function slotKeys(isPrompt_BP: tf.Tensor, length_B1: tf.Tensor, { G, N }: Choice): Keys {
   const [B, P] = isPrompt_BP.shape as [number, number];
   const new_1S = tf.range(0, N * G, 1, "int32").reshape([1, N * G]);
@@ -154,14 +154,14 @@ function slotKeys(isPrompt_BP: tf.Tensor, length_B1: tf.Tensor, { G, N }: Choice
     .range(1, G + 1, 1, "int32")
     .tile([N])
     .reshape([1, N * G]);
-  const padding = tf.scalar(1, "int32");
+  const one = tf.scalar(1, "int32");
   return {
     positions_BS: tf.concat2d(
       [positions_BP as tf.Tensor2D, length_B1.add(new_1S.floorDiv(tf.scalar(G, "int32"))) as tf.Tensor2D],
       1,
     ),
     segments_BS: tf.concat2d(
-      [isPrompt_BP.cast("int32").sub(padding) as tf.Tensor2D, segments_1S.tile([B, 1]) as tf.Tensor2D],
+      [isPrompt_BP.cast("int32").sub(one) as tf.Tensor2D, segments_1S.tile([B, 1]) as tf.Tensor2D],
       1,
     ),
   };

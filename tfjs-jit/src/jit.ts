@@ -1,5 +1,6 @@
 // jit: a tfjs function, compiled once per input shapes and dtypes.
 
+import { createHash } from "node:crypto";
 import { mendCompileCache } from "./compile-cache.js";
 import { type Attribute, backend, describe, engine, native, tf } from "./native.js";
 import {
@@ -124,7 +125,7 @@ function lookUp(what: string, capture: Capture): number {
 }
 
 function compile<A extends readonly unknown[], R>(what: string, key: string, fn: (...args: A) => R, args: A): Program {
-  const name = functionName(what, key);
+  const name = functionName(`${what}_${createHash("sha256").update(key).digest("hex").slice(0, 8)}`);
   return record(what, name, (trace) => {
     const inputs: number[] = [];
     const traced = mapTree(args, (leaf) => {

@@ -1,7 +1,6 @@
 // Recording tfjs code as a graph. Every tfjs kernel ends in backend.binding.executeOp; while a trace is on, the op
 // goes into the trace's graph instead of being run, and its outputs are symbols: tensors whose id is negative.
 
-import { createHash } from "node:crypto";
 import {
   type Attribute,
   backend,
@@ -250,8 +249,8 @@ const timesNamed = new Map<string, number>();
  * A name that no other function of this process's context has, but the same in each process that traces the same: the
  * compile cache knows programs by it.
  */
-export function functionName(what: string, key = ""): string {
-  const name = `${what.replace(/\W+/g, "_")}${createHash("sha256").update(key).digest("hex").slice(0, 8)}`;
+export function functionName(what: string): string {
+  const name = what.replace(/\W+/g, "_");
   const times = timesNamed.get(name) ?? 0;
   timesNamed.set(name, times + 1);
   return `${name}_${times}`;
