@@ -1,7 +1,7 @@
 /** The settings of a stage at one step: numbers as in the config, schedules evaluated, and the scalars of the optimiser. */
 import { tf } from "tfjs-jit";
+import { compileSchedule, type Schedule, type ScheduleVariables } from "../config/schedule.js";
 import type { AdamWSettings, StepScalars } from "../student/optimiser.js";
-import { compileSchedule, type Schedule, type ScheduleVariables } from "./schedule.js";
 
 /** A number, or an expression of step, steps and iteration. */
 export type ScheduleValue = number | string;

@@ -1,9 +1,9 @@
 /** What a schema cannot see: expressions, files, and keys that depend on each other. Each check works on unchecked data. */
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { compileSchedule, type ScheduleVariables } from "../distill/schedule.js";
+import { compileSchedule, type ScheduleVariables } from "../config/schedule.js";
+import type { Mistake } from "../config/yaml-source.js";
 import { inRange, type Range, rangeText, scheduleFields, sections } from "./config-schema.js";
-import type { Mistake } from "./yaml-source.js";
 
 type Unchecked = Record<string, unknown>;
 

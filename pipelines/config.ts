@@ -3,11 +3,11 @@ import { readFile } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { stringify } from "yaml";
 import type { z } from "zod";
+import { nearest } from "../config/did-you-mean.js";
+import { describe, type KeyPath, type Mistake, readYaml } from "../config/yaml-source.js";
 import { fileMistakes, mapping, scheduleMistakes, teacherMistakes } from "./config-checks.js";
 import { configSchema, fields, sections } from "./config-schema.js";
-import { nearest } from "./did-you-mean.js";
 import { UserError } from "./errors.js";
-import { describe, type KeyPath, type Mistake, readYaml } from "./yaml-source.js";
 
 /** A config with its defaults filled in. Keys are those of the file. */
 export type Config = z.output<typeof configSchema>;

@@ -3,8 +3,8 @@
  * and the report. Every stage that is done is skipped when the same command runs again.
  */
 import { join } from "node:path";
+import { compileSchedule } from "../../config/schedule.js";
 import { answerOf } from "../../distill/data.js";
-import { compileSchedule } from "../../distill/schedule.js";
 import { type GroupStatistics, slerpCheckpoints } from "../../merge/engine.js";
 import type { Dtype } from "../../model/json.js";
 import { openModel } from "../../model/load.js";

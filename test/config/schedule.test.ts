@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { compileSchedule, ScheduleError } from "../../distill/schedule.js";
+import { compileSchedule, ScheduleError } from "../../config/schedule.js";
 
 const at = async (value: number | string, variables = {}) => (await compileSchedule(value))(variables);
 const complaint = (value: string, variables = {}) =>
