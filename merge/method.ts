@@ -1,0 +1,80 @@
+// What a merge method is: plain functions on the same rows of every source, and sums over all rows that they need first.
+
+/** Consecutive whole rows of one tensor, the same rows of every source, as float32. */
+export interface Part {
+  /** Which part of the tensor this is, from 0, and how many there are. */
+  readonly index: number;
+  readonly parts: number;
+  /** Index of the first element within the tensor; that of element i is `start + i`. */
+  readonly start: number;
+  /** Elements of a row: the size of the last axis. A tensor of one axis is one row, a scalar one row of one. */
+  readonly columns: number;
+  /** Elements of the whole tensor. */
+  readonly elements: number;
+  /** The base model's elements; null where the recipe names none, or the method knows none. */
+  readonly base: Float32Array | null;
+  /** The models' elements, in the order of the recipe, the base not among them. One or more, all of one length. */
+  readonly models: readonly Float32Array[];
+}
+
+/** What each pass so far has concluded. */
+export type Known = readonly (readonly number[])[];
+
+/**
+ * A reading of all parts before the merge proper. `measure` looks at one part; its results, all of one length, are added
+ * up over the parts (in their order, in float64), and `conclude` turns the sums into the few numbers that later passes
+ * and `combine` get.
+ */
+export interface Pass<Settings> {
+  /** False where earlier passes make this one needless; it then concludes []. @default always */
+  isNeeded?(known: Known, settings: Settings): boolean;
+  measure(part: Part, settings: Settings, known: Known): Float64Array;
+  conclude(sums: Float64Array, settings: Settings, known: Known): readonly number[];
+}
+
+/** Tensors that a pass sums over together: each for itself, those of a transformer layer, or all. */
+export type Granularity = "tensor" | "layer" | "model";
+
+/** A value as a recipe holds it once filters, gradients and expressions have been applied to a tensor. */
+export type ParameterValue = number | boolean | string;
+
+/** One parameter of a method, as a recipe names it. Without `default` it must be given. */
+export interface ParameterSpec<V extends ParameterValue = ParameterValue> {
+  readonly type: "number" | "integer" | "boolean" | "choice";
+  readonly default?: V;
+  /** Range of a number, ends included. */
+  readonly min?: number;
+  readonly max?: number;
+  /** Values of a choice. */
+  readonly choices?: readonly string[];
+  /** One line: what it does. */
+  readonly description: string;
+}
+
+export type ParameterSpecs = Readonly<Record<string, ParameterSpec>>;
+
+/** Parameters of one tensor: the values for the whole merge and those of each model, in the order of `Part.models`. */
+export interface Settings {
+  readonly global: Readonly<Record<string, ParameterValue>>;
+  readonly models: readonly Readonly<Record<string, ParameterValue>>[];
+  /** 32 bits that random numbers are drawn from: of the recipe's seed and the tensor's name. */
+  readonly seed: number;
+}
+
+export interface Method {
+  /** One line: what it does, and the paper. */
+  readonly description: string;
+  readonly base: "required" | "optional" | "none";
+  /** How many models may be merged, the base not counted. @default 1 or more */
+  readonly minModels?: number;
+  readonly maxModels?: number;
+  readonly global: ParameterSpecs;
+  readonly model: ParameterSpecs;
+  /** What its passes sum over. @default "tensor" */
+  granularity?(settings: Settings): Granularity;
+  readonly passes: readonly Pass<Settings>[];
+  /** Whether `combine` needs whole rows; where not, long rows may be cut. @default false */
+  readonly needsRows?: boolean;
+  /** Writes the merged elements of a part to `out`, which has the length of the models and is none of the sources. */
+  combine(part: Part, settings: Settings, known: Known, out: Float32Array): void;
+}
