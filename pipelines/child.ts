@@ -3,7 +3,7 @@ import { setImmediate } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import type { HostModule, TaskContext, TaskModule } from "./events.js";
 import { type FromChild, type ToChild, toPlainError } from "./messages.js";
-import { compiledModule } from "./paths.js";
+import { compiledModule } from "../config/paths.js";
 
 const stop = new AbortController();
 const context: TaskContext = {

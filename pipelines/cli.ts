@@ -8,7 +8,7 @@ import { runProgram } from "./exit.js";
 import { generateCommand } from "./generate.js";
 import { inspectCommand } from "./inspect.js";
 import { litiCommand } from "./liti.js";
-import { packageRoot } from "./paths.js";
+import { packageRoot } from "../config/paths.js";
 import { rlCommand } from "./rl.js";
 import { scoreCommand } from "./score.js";
 import { serveCommand } from "./serve.js";

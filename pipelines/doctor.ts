@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { Command } from "@commander-js/extra-typings";
 import type { SetupFacts } from "tfjs-jit/setup";
-import { packageRoot } from "./paths.js";
+import { packageRoot } from "../config/paths.js";
 
 export const doctorCommand = new Command("doctor")
   .description("show what this machine has: TensorFlow, GPU, compiler, memory")

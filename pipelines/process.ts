@@ -9,7 +9,7 @@ import { ChildCrash, InterruptedError } from "./errors.js";
 import type { OnEvent } from "./events.js";
 import { type FromChild, fromPlainError, type ToChild } from "./messages.js";
 import { forEachLine, isNativeNoise } from "./native-noise.js";
-import { compiledModule } from "./paths.js";
+import { compiledModule } from "../config/paths.js";
 
 /** The modules of pipelines/tasks. */
 export type TaskName = "sft" | "distill" | "rl" | "warp" | "generate" | "score" | "eval" | "serve";

@@ -12,6 +12,6 @@ export const serveCommand = new Command("serve")
   .option("--fixed-shapes", "scores with the same bits whatever else is being scored; slower under light load", false)
   .action(async (options) => {
     const { serveModel } = await import("./serve-model.js");
-    const { compiledModule } = await import("./paths.js");
+    const { compiledModule } = await import("../config/paths.js");
     await serveModel(options, compiledModule("pipelines/tasks/serve.js"));
   });

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { compiledModule, packageRoot } from "../../pipelines/paths.js";
+import { compiledModule, packageRoot } from "../../config/paths.js";
 
 const bin = fileURLToPath(new URL("bin/heddle.js", packageRoot));
 const stub = fileURLToPath(compiledModule("test/pipelines/stub-cli.js"));

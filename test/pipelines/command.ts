@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { TaskContext, TaskEvent } from "../../pipelines/events.js";
-import { packageRoot } from "../../pipelines/paths.js";
+import { packageRoot } from "../../config/paths.js";
 
 const bin = fileURLToPath(new URL("bin/heddle.js", packageRoot));
 

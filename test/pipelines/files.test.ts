@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { writeFileAtomic } from "../../pipelines/files.js";
-import { compiledModule } from "../../pipelines/paths.js";
+import { compiledModule } from "../../config/paths.js";
 
 const folder = () => mkdtempSync(join(tmpdir(), "heddle-files-"));
 

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
-import { compiledModule } from "../../pipelines/paths.js";
+import { compiledModule } from "../../config/paths.js";
 import { readLog, readState } from "../../pipelines/run-folder.js";
 import type { StubParams } from "./stub-task.js";
 

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { UserError } from "../../pipelines/errors.js";
 import { takeLock } from "../../pipelines/lock.js";
-import { compiledModule } from "../../pipelines/paths.js";
+import { compiledModule } from "../../config/paths.js";
 
 const newLock = () => join(mkdtempSync(join(tmpdir(), "heddle-lock-")), "lock");
 const holders: ChildProcess[] = [];

@@ -2,7 +2,7 @@
 
 import { Command } from "@commander-js/extra-typings";
 import { runProgram } from "../../pipelines/exit.js";
-import { compiledModule } from "../../pipelines/paths.js";
+import { compiledModule } from "../../config/paths.js";
 import { serveModel } from "../../pipelines/serve-model.js";
 
 const [model, port] = process.argv.slice(2);

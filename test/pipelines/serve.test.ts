@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, test } from "vitest";
-import { compiledModule } from "../../pipelines/paths.js";
+import { compiledModule } from "../../config/paths.js";
 import { httpTeacher } from "../../teacher/http.js";
 import { fakeRequests, fakeScores, VOCAB_SIZE } from "../teacher/fake-model.js";
 

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openCheckpoint, writeCheckpoint } from "safetensors-ts";
 import { stringify } from "yaml";
-import { packageRoot } from "../../pipelines/paths.js";
+import { packageRoot } from "../../config/paths.js";
 import { type LogLine, readLog } from "../../pipelines/run-folder.js";
 import { setKeys } from "../model/folder.js";
 import { fixture } from "../model/golden.js";

@@ -1,0 +1,116 @@
+// Memory that the SIMD kernels see, one a thread: typed arrays are cut from it, used for a part of a tensor, and given back.
+import { readFileSync } from "node:fs";
+import { compiledModule } from "../../config/paths.js";
+
+const PAGE_BYTES = 65_536;
+/** Kernels work on whole vectors: behind every array lie zeros up to the next multiple of this many elements. */
+const VECTOR = 8;
+/** The arena begins with the terms of a weighted sum: at most so many, of 16 bytes each. */
+const MAX_TERMS = 256;
+const FIRST = 16 * MAX_TERMS;
+
+/** The functions of kernels.ts. */
+interface Kernels {
+  decodeBfloat16(source: number, count: number, target: number): number;
+  holdsNonFinite(values: number, count: number): number;
+  encodeBfloat16(source: number, count: number, target: number): void;
+  dotOfDifferences(base: number, a: number, b: number, count: number): number;
+  dot(a: number, b: number, count: number): number;
+  weightedSum(terms: number, sources: number, count: number, target: number): void;
+}
+
+let memory: WebAssembly.Memory | undefined;
+let kernels: Kernels;
+let used = FIRST;
+
+/** Gives back everything and makes room for `bytes`. Arrays of before are of no use any more. */
+export function clearArena(bytes: number): void {
+  if (memory === undefined) {
+    memory = new WebAssembly.Memory({ initial: 1 });
+    const module = new WebAssembly.Module(readFileSync(compiledModule("merge/simd/kernels.wasm")));
+    kernels = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernels;
+  }
+  const missing = FIRST + bytes - memory.buffer.byteLength;
+  if (missing > 0) memory.grow(Math.ceil(missing / PAGE_BYTES));
+  used = FIRST;
+}
+
+/** Bytes that an array of so many elements of `size` bytes takes in the arena. */
+export const arenaBytes = (elements: number, size: number): number => Math.ceil(elements / VECTOR + 1) * VECTOR * size;
+
+/** An array of `count` elements whose content is arbitrary, but for the zeros behind it. */
+export const allocateFloats = (count: number): Float32Array => {
+  const address = allocate(count, 4);
+  new Float32Array(memory!.buffer, address + 4 * count, paddingOf(count)).fill(0);
+  return new Float32Array(memory!.buffer, address, count);
+};
+
+/** As `allocateFloats`, of `count` elements of `size` bytes each. */
+export const allocateBytes = (count: number, size: number): Uint8Array => {
+  const address = allocate(count, size);
+  new Uint8Array(memory!.buffer, address + size * count, size * paddingOf(count)).fill(0);
+  return new Uint8Array(memory!.buffer, address, size * count);
+};
+
+function allocate(count: number, size: number): number {
+  const address = used;
+  used += arenaBytes(count, size);
+  if (used > (memory?.buffer.byteLength ?? 0)) {
+    throw new RangeError(`arena of ${memory?.buffer.byteLength} bytes, ${used} are needed: clear it with more room`);
+  }
+  return address;
+}
+
+const paddingOf = (count: number) => (VECTOR - (count % VECTOR)) % VECTOR;
+const padded = (count: number) => count + paddingOf(count);
+
+/** bfloat16 bytes of the arena as float32 in the arena. Returns whether all values are finite. */
+export function decodeBfloat16(bytes: Uint8Array, into: Float32Array): boolean {
+  return kernels.decodeBfloat16(bytes.byteOffset, padded(into.length), into.byteOffset) === 0;
+}
+
+/** Finite float32 values of the arena as bfloat16 bytes in the arena, to nearest even. */
+export function encodeBfloat16(values: Float32Array, into: Uint8Array): void {
+  kernels.encodeBfloat16(values.byteOffset, padded(values.length), into.byteOffset);
+}
+
+/** Whether all values of an array of the arena are finite. */
+export function isFiniteArray(values: Float32Array): boolean {
+  return kernels.holdsNonFinite(values.byteOffset, padded(values.length)) === 0;
+}
+
+/** Whether kernels can work on the array. */
+const isInArena = (array: Float32Array) => array.buffer === memory?.buffer;
+
+/** Sum over i of (a_i - base_i)(b_i - base_i), base 0 where it is null, in float64. Arrays of the arena go by SIMD. */
+export function dotOfDifferences(base: Float32Array | null, a: Float32Array, b: Float32Array): number {
+  if (isInArena(a) && isInArena(b) && (base === null || isInArena(base))) {
+    if (base === null) return kernels.dot(a.byteOffset, b.byteOffset, padded(a.length));
+    return kernels.dotOfDifferences(base.byteOffset, a.byteOffset, b.byteOffset, padded(a.length));
+  }
+  // Four running sums, added in the kernels' order: the same bits.
+  const sums = [0, 0, 0, 0];
+  for (let i = 0; i < a.length; i++) {
+    const origin = base === null ? 0 : base[i]!;
+    sums[i % 4]! += (a[i]! - origin) * (b[i]! - origin);
+  }
+  return sums[0]! + sums[2]! + (sums[1]! + sums[3]!);
+}
+
+/** out_i = sum over s of weights[s] sources[s]_i, in float64, rounded to float32 once. Arrays of the arena go by SIMD. */
+export function weightedSumInto(out: Float32Array, sources: readonly Float32Array[], weights: readonly number[]): void {
+  if (sources.length <= MAX_TERMS && isInArena(out) && sources.every(isInArena)) {
+    const terms = new DataView(memory!.buffer, 0, FIRST);
+    for (const [s, source] of sources.entries()) {
+      terms.setFloat64(16 * s, weights[s]!, true);
+      terms.setUint32(16 * s + 8, source.byteOffset, true);
+    }
+    kernels.weightedSum(0, sources.length, padded(out.length), out.byteOffset);
+    return;
+  }
+  for (let i = 0; i < out.length; i++) {
+    let sum = 0;
+    for (let s = 0; s < sources.length; s++) sum += weights[s]! * sources[s]![i]!;
+    out[i] = sum;
+  }
+}
