@@ -1,16 +1,8 @@
 // What a merge method is: plain functions on the same rows of every source, and sums over all rows that they need first.
+import type { PartRange } from "./parts.js";
 
-/** Consecutive whole rows of one tensor, the same rows of every source, as float32. */
-export interface Part {
-  /** Which part of the tensor this is, from 0, and how many there are. */
-  readonly index: number;
-  readonly parts: number;
-  /** Index of the first element within the tensor; that of element i is `start + i`. */
-  readonly start: number;
-  /** Elements of a row: the size of the last axis. A tensor of one axis is one row, a scalar one row of one. */
-  readonly columns: number;
-  /** Elements of the whole tensor. */
-  readonly elements: number;
+/** Consecutive whole rows of one tensor (parts of a row where the method allows it), the same of every source, as float32. */
+export interface Part extends PartRange {
   /** The base model's elements; null where the recipe names none, or the method knows none. */
   readonly base: Float32Array | null;
   /** The models' elements, in the order of the recipe, the base not among them. One or more, all of one length. */
@@ -53,6 +45,17 @@ export interface ParameterSpec<V extends ParameterValue = ParameterValue> {
 
 export type ParameterSpecs = Readonly<Record<string, ParameterSpec>>;
 
+/** Typed values of parameters, as their specs declare them. */
+export type Values<Specs extends ParameterSpecs> = { readonly [Name in keyof Specs]: ValueOf<Specs[Name]> };
+
+type ValueOf<Spec extends ParameterSpec> = Spec["type"] extends "boolean"
+  ? boolean
+  : Spec["type"] extends "choice"
+    ? Spec extends { readonly choices: readonly (infer Choice extends string)[] }
+      ? Choice
+      : never
+    : number;
+
 /** Parameters of one tensor: the values for the whole merge and those of each model, in the order of `Part.models`. */
 export interface Settings {
   readonly global: Readonly<Record<string, ParameterValue>>;
@@ -61,7 +64,13 @@ export interface Settings {
   readonly seed: number;
 }
 
-export interface Method {
+/** `Settings` whose values have the types of a method's specs. */
+export interface SettingsOf<Global extends ParameterSpecs, Model extends ParameterSpecs> extends Settings {
+  readonly global: Values<Global>;
+  readonly models: readonly Values<Model>[];
+}
+
+export interface Method<S extends Settings = Settings> {
   /** One line: what it does, and the paper. */
   readonly description: string;
   readonly base: "required" | "optional" | "none";
@@ -70,11 +79,18 @@ export interface Method {
   readonly maxModels?: number;
   readonly global: ParameterSpecs;
   readonly model: ParameterSpecs;
+  /** Throws a RangeError for values that are fine one by one but not together. Of each tensor's settings, before any is read. */
+  check?(settings: S): void;
   /** What its passes sum over. @default "tensor" */
-  granularity?(settings: Settings): Granularity;
-  readonly passes: readonly Pass<Settings>[];
+  granularity?(settings: S): Granularity;
+  readonly passes: readonly Pass<S>[];
   /** Whether `combine` needs whole rows; where not, long rows may be cut. @default false */
   readonly needsRows?: boolean;
   /** Writes the merged elements of a part to `out`, which has the length of the models and is none of the sources. */
-  combine(part: Part, settings: Settings, known: Known, out: Float32Array): void;
+  combine(part: Part, settings: S, known: Known, out: Float32Array): void;
 }
+
+/** A method whose passes and `combine` see its parameters by the types that `global` and `model` declare. */
+export const defineMethod = <const Global extends ParameterSpecs, const Model extends ParameterSpecs>(
+  method: Method<SettingsOf<Global, Model>> & { readonly global: Global; readonly model: Model },
+): Method => method;

@@ -1,36 +1,37 @@
-// How a tensor is cut into parts: by its shape alone, so that results do not depend on threads or on what was resumed.
+// How a tensor is cut, so that memory holds a part of each source and never a tensor.
 
-/** Elements of a part: 1 MB of float32 a source, which stays in a core's cache. A whole number of SIMD vectors. */
-export const PART_ELEMENTS = 2 ** 18;
-
-/** Consecutive elements of a tensor. They are whole rows, unless one row alone is longer than a part and may be cut. */
+/** Where a part is in its tensor. */
 export interface PartRange {
-  /** Which part of the tensor, from 0, and how many there are. */
+  /** Which part of the tensor this is, from 0, and how many there are. */
   readonly index: number;
   readonly parts: number;
-  /** Index of the first element, and how many there are. */
+  /** Index of the first element within the tensor; that of element i is `start + i`. */
   readonly start: number;
+  /** Elements of the part. */
   readonly length: number;
-  /** Elements of a row: the size of the last axis; a tensor of one axis is one row, a scalar one row of one. */
+  /** Sizes of the whole tensor's axes. */
+  readonly shape: readonly number[];
+  /** Elements of a row: the size of the last axis. A tensor of one axis is one row, a scalar one row of one. */
   readonly columns: number;
   /** Elements of the whole tensor. */
   readonly elements: number;
 }
 
-/** The parts of a tensor, in order; none for a tensor without elements. */
-export function cutParts(
-  shape: readonly number[],
-  needsRows: boolean,
-  partElements: number = PART_ELEMENTS,
-): PartRange[] {
-  const columns = shape.at(-1) ?? 1;
+/** Large enough that work outweighs bookkeeping, small enough that a few sources fit into a core's cache. */
+export const PART_ELEMENTS = 2 ** 18;
+
+/**
+ * Parts of about `partElements` elements, in order. They hold whole rows: at least one each, so a part is longer where a row
+ * is, unless the method does not need rows and long ones may be cut. A tensor without elements is one empty part.
+ */
+export function cutParts(shape: readonly number[], needsRows: boolean, partElements = PART_ELEMENTS): PartRange[] {
   const elements = shape.reduce((product, size) => product * size, 1);
-  if (elements === 0) return [];
-  const isCut = columns > partElements && !needsRows;
-  const length = isCut ? partElements : Math.max(1, Math.floor(partElements / columns)) * columns;
-  const parts = Math.ceil(elements / length);
+  const columns = Math.max(1, shape.at(-1) ?? 1);
+  const isRowCut = !needsRows && columns > partElements;
+  const step = isRowCut ? partElements : columns * Math.max(1, Math.floor(partElements / columns));
+  const parts = elements > 0 ? Math.ceil(elements / step) : 1;
   return Array.from({ length: parts }, (_, index) => {
-    const start = index * length;
-    return { index, parts, start, length: Math.min(length, elements - start), columns, elements };
+    const start = index * step;
+    return { index, parts, start, length: Math.min(step, elements - start), shape, columns, elements };
   });
 }
