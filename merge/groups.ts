@@ -23,7 +23,7 @@ export function groupTensors(names: readonly string[], granularity: Granularity)
   return groups;
 }
 
-function groupOf(name: string, granularity: Granularity): string {
+export function groupOf(name: string, granularity: Granularity): string {
   switch (granularity) {
     case "model":
       return "model";

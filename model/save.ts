@@ -51,20 +51,30 @@ export async function copySideFiles(from: string, to: string): Promise<void> {
   }
 }
 
+export interface ReplaceOptions {
+  /** Go on in the sibling that a killed or interrupted process has left, if there is one. @default false: start anew */
+  readonly resume?: boolean;
+  /** Whether the sibling is kept after this error, to go on from. @default never */
+  readonly isKeptAfter?: (error: unknown) => boolean;
+}
+
 /**
  * Lets `write` fill a sibling folder, `.NAME.partial`, that then becomes `dir`. If `write` fails, or the process is
  * killed within it, `dir` is untouched. Replaced are model folders and empty folders; anything else is a ModelError.
  */
-export async function replaceFolder(dir: string, write: (partial: string) => Promise<void>): Promise<void> {
+export async function replaceFolder(
+  dir: string,
+  write: (partial: string) => Promise<void>,
+  { resume = false, isKeptAfter = () => false }: ReplaceOptions = {},
+): Promise<void> {
   const isReplaced = await mayReplace(dir);
-  const sibling = (ending: string) => join(dirname(resolve(dir)), `.${basename(resolve(dir))}.${ending}`);
-  const [partial, old] = [sibling("partial"), sibling("old")];
-  await rm(partial, { recursive: true, force: true });
+  const [partial, old] = [siblingFolder(dir, "partial"), siblingFolder(dir, "old")];
+  if (!resume) await rm(partial, { recursive: true, force: true });
   await mkdir(partial, { recursive: true });
   try {
     await write(partial);
   } catch (error) {
-    await rm(partial, { recursive: true, force: true });
+    if (!isKeptAfter(error)) await rm(partial, { recursive: true, force: true });
     throw error;
   }
   if (isReplaced) {
@@ -74,6 +84,10 @@ export async function replaceFolder(dir: string, write: (partial: string) => Pro
   await rename(partial, dir);
   await rm(old, { recursive: true, force: true });
 }
+
+/** The folder beside `dir` in which it is made ("partial"), or moved aside ("old"). */
+export const siblingFolder = (dir: string, ending: "partial" | "old"): string =>
+  join(dirname(resolve(dir)), `.${basename(resolve(dir))}.${ending}`);
 
 /** Whether there is a folder `dir` that a model may take the place of. */
 async function mayReplace(dir: string): Promise<boolean> {

@@ -4,9 +4,10 @@ export type TaskEvent =
   /**
    * A stage begins with `done` of its `steps` behind it (0, or where it resumes), and has ended when `done` = `steps`.
    * One event with `done` = `steps` and none before it: the stage was finished in an earlier process.
+   * `unit` is what steps are called where they are none: "MB".
    */
-  | { type: "stage"; stage: string; steps: number; done: number }
-  /** Step `step` (from 1) is done. Keys of `metrics` are those of log.jsonl: loss, kl, reward, tokens_per_second, ... */
+  | { type: "stage"; stage: string; steps: number; done: number; unit?: string }
+  /** Step `step` (from 1) is done. Keys of `metrics` are those of log.jsonl: loss, kl, reward, tokens_per_second, ...; bytes_per_second. */
   | { type: "step"; stage: string; step: number; metrics: Record<string, number> }
   /** `what` was compiled, once for its shapes, in `seconds`. */
   | { type: "compile"; what: string; seconds: number }

@@ -3,6 +3,8 @@
 export interface StageProgress {
   stage: string;
   steps: number;
+  /** What steps are called where they are none: "MB". */
+  unit?: string;
   /** Steps that are done, and that were done when this process took the stage up. */
   step: number;
   firstDone: number;
@@ -15,9 +17,16 @@ export interface StageProgress {
 
 const keptMarks = 20;
 
-export const beginStage = (stage: string, steps: number, done: number, nowMs: number): StageProgress => ({
+export const beginStage = (
+  stage: string,
+  steps: number,
+  done: number,
+  nowMs: number,
+  unit?: string,
+): StageProgress => ({
   stage,
   steps,
+  unit,
   step: done,
   firstDone: done,
   metrics: {},
@@ -44,6 +53,7 @@ export function describeMetrics({ metrics }: StageProgress): string {
   if ("tokens_per_second" in metrics) {
     words.push(`${Math.round(metrics.tokens_per_second!).toLocaleString("en-US")} tokens/s`);
   }
+  if ("bytes_per_second" in metrics) words.push(`${(metrics.bytes_per_second! / 1e9).toFixed(2)} GB/s`);
   return words.join(", ");
 }
 
@@ -56,18 +66,20 @@ export function describeTime(progress: StageProgress, nowMs: number): string {
 
 /** "distill: step 12 of 200 (1m 20s, 3m 05s left), loss 0.5123" */
 export function describeStep(progress: StageProgress, nowMs: number): string {
-  const { stage, step, steps } = progress;
-  const head = `${stage}: step ${step} of ${steps} (${describeTime(progress, nowMs)})`;
+  const { stage, step, steps, unit } = progress;
+  const done = unit === undefined ? `step ${step} of ${steps}` : `${step} of ${steps} ${unit}`;
+  const head = `${stage}: ${done} (${describeTime(progress, nowMs)})`;
   return [head, describeMetrics(progress)].filter((part) => part !== "").join(", ");
 }
 
-/** "1 step", "200 steps" */
-export const describeSteps = (count: number): string => `${count} ${count === 1 ? "step" : "steps"}`;
+/** "1 step", "200 steps", "508 MB" */
+export const describeSteps = (count: number, unit?: string): string =>
+  `${count} ${unit ?? (count === 1 ? "step" : "steps")}`;
 
 /** "distill: 200 steps done in 1m 03s, loss 0.5123" */
 export function describeEnd(progress: StageProgress, nowMs: number): string {
   const time = formatSeconds((nowMs - progress.startedAtMs) / 1000);
-  const head = `${progress.stage}: ${describeSteps(progress.steps - progress.firstDone)} done in ${time}`;
+  const head = `${progress.stage}: ${describeSteps(progress.steps - progress.firstDone, progress.unit)} done in ${time}`;
   return [head, describeMetrics(progress)].filter((part) => part !== "").join(", ");
 }
 

@@ -42,7 +42,7 @@ export function showOn(display: Display, now: () => number = Date.now): Progress
       case "stage": {
         const before = stages.get(event.stage);
         if (event.done < event.steps) {
-          const progress = beginStage(event.stage, event.steps, event.done, now());
+          const progress = beginStage(event.stage, event.steps, event.done, now(), event.unit);
           stages.set(event.stage, progress);
           display.begin(progress);
         } else {
@@ -77,9 +77,10 @@ export function plainDisplay(write: (text: string) => void, everyMs = 2000, now:
   const line = (text: string) => write(`${text}\n`);
   return {
     line,
-    begin: ({ stage, steps, step }) => {
+    begin: ({ stage, steps, step, unit }) => {
       lastStepMs = now();
-      line(step === 0 ? `${stage}: ${describeSteps(steps)}` : `${stage}: goes on after step ${step} of ${steps}`);
+      const done = unit === undefined ? `step ${step} of ${steps}` : `${step} of ${steps} ${unit}`;
+      line(step === 0 ? `${stage}: ${describeSteps(steps, unit)}` : `${stage}: goes on after ${done}`);
     },
     step: (progress) => {
       if (now() - lastStepMs < everyMs) return;
@@ -103,8 +104,8 @@ function barDisplay(stream: WriteStream): Display {
     barCompleteChar: "█",
     barIncompleteChar: "░",
     format: (options, params) => {
-      const { stage, step, steps } = shown!;
-      const bar = `${stage} ${cliProgress.Format.BarFormat(params.progress, options)} ${step}/${steps}`;
+      const { stage, step, steps, unit } = shown!;
+      const bar = `${stage} ${cliProgress.Format.BarFormat(params.progress, options)} ${step}/${steps}${unit === undefined ? "" : ` ${unit}`}`;
       const text = [bar, describeTime(shown!, Date.now()), describeMetrics(shown!)].join("  ");
       return text.slice(0, Math.max(1, stream.columns - 1));
     },

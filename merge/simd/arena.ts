@@ -82,33 +82,53 @@ export function isFiniteArray(values: Float32Array): boolean {
 /** Whether kernels can work on the array. */
 const isInArena = (array: Float32Array) => array.buffer === memory?.buffer;
 
-/** Sum over i of (a_i - base_i)(b_i - base_i), base 0 where it is null, in float64. Arrays of the arena go by SIMD. */
+/**
+ * Sum over i of (a_i - base_i)(b_i - base_i), base 0 where it is null, in float64. Arrays of the arena, and views of
+ * them, go by SIMD, with the same bits.
+ */
 export function dotOfDifferences(base: Float32Array | null, a: Float32Array, b: Float32Array): number {
+  const whole = a.length - (a.length % 4);
+  let sum: number;
   if (isInArena(a) && isInArena(b) && (base === null || isInArena(base))) {
-    if (base === null) return kernels.dot(a.byteOffset, b.byteOffset, padded(a.length));
-    return kernels.dotOfDifferences(base.byteOffset, a.byteOffset, b.byteOffset, padded(a.length));
+    sum =
+      base === null
+        ? kernels.dot(a.byteOffset, b.byteOffset, whole)
+        : kernels.dotOfDifferences(base.byteOffset, a.byteOffset, b.byteOffset, whole);
+  } else {
+    let [s0, s1, s2, s3] = [0, 0, 0, 0];
+    for (let i = 0; i < whole; i += 4) {
+      s0 += product(base, a, b, i);
+      s1 += product(base, a, b, i + 1);
+      s2 += product(base, a, b, i + 2);
+      s3 += product(base, a, b, i + 3);
+    }
+    sum = s0 + s2 + (s1 + s3);
   }
-  // Four running sums, added in the kernels' order: the same bits.
-  const sums = [0, 0, 0, 0];
-  for (let i = 0; i < a.length; i++) {
-    const origin = base === null ? 0 : base[i]!;
-    sums[i % 4]! += (a[i]! - origin) * (b[i]! - origin);
-  }
-  return sums[0]! + sums[2]! + (sums[1]! + sums[3]!);
+  for (let i = whole; i < a.length; i++) sum += product(base, a, b, i);
+  return sum;
 }
 
-/** out_i = sum over s of weights[s] sources[s]_i, in float64, rounded to float32 once. Arrays of the arena go by SIMD. */
+function product(base: Float32Array | null, a: Float32Array, b: Float32Array, i: number): number {
+  const origin = base === null ? 0 : base[i]!;
+  return (a[i]! - origin) * (b[i]! - origin);
+}
+
+/**
+ * out_i = sum over s of weights[s] sources[s]_i, in float64, rounded to float32 once. `out` is none of the sources.
+ * Arrays of the arena, and views of them, go by SIMD, with the same bits.
+ */
 export function weightedSumInto(out: Float32Array, sources: readonly Float32Array[], weights: readonly number[]): void {
+  let start = 0;
   if (sources.length <= MAX_TERMS && isInArena(out) && sources.every(isInArena)) {
+    start = out.length - (out.length % VECTOR);
     const terms = new DataView(memory!.buffer, 0, FIRST);
     for (const [s, source] of sources.entries()) {
       terms.setFloat64(16 * s, weights[s]!, true);
       terms.setUint32(16 * s + 8, source.byteOffset, true);
     }
-    kernels.weightedSum(0, sources.length, padded(out.length), out.byteOffset);
-    return;
+    kernels.weightedSum(0, sources.length, start, out.byteOffset);
   }
-  for (let i = 0; i < out.length; i++) {
+  for (let i = start; i < out.length; i++) {
     let sum = 0;
     for (let s = 0; s < sources.length; s++) sum += weights[s]! * sources[s]![i]!;
     out[i] = sum;

@@ -1,6 +1,5 @@
 // The inner loops of a merge in AssemblyScript, which compiles to WebAssembly with 128-bit SIMD (`npm run build`).
-// Addresses are bytes in the imported memory, 16-byte aligned; counts are rounded up to whole vectors of 8 elements, so
-// every buffer is that much longer than its content, with zeros or stale finite values behind it.
+// Addresses are bytes in the imported memory. Counts are whole vectors: of 4 elements in dot products, of 8 elsewhere.
 
 /** bfloat16 to float32. Returns whether a value is infinite or no number. */
 export function decodeBfloat16(source: usize, count: usize, target: usize): bool {
@@ -42,7 +41,7 @@ export function encodeBfloat16(source: usize, count: usize, target: usize): void
   }
 }
 
-/** Sum over i of (a_i - base_i)(b_i - base_i) in float64, four running sums. `count` is a multiple of 4. */
+/** Sum over i of (a_i - base_i)(b_i - base_i) in float64, four running sums. */
 export function dotOfDifferences(base: usize, a: usize, b: usize, count: usize): f64 {
   let even = f64x2.splat(0);
   let odd = f64x2.splat(0);
@@ -55,10 +54,7 @@ export function dotOfDifferences(base: usize, a: usize, b: usize, count: usize):
     const high = f64x2.promote_low_f32x4(upper(base0));
     even = f64x2.add(
       even,
-      f64x2.mul(
-        f64x2.sub(f64x2.promote_low_f32x4(a0), low),
-        f64x2.sub(f64x2.promote_low_f32x4(b0), low),
-      ),
+      f64x2.mul(f64x2.sub(f64x2.promote_low_f32x4(a0), low), f64x2.sub(f64x2.promote_low_f32x4(b0), low)),
     );
     odd = f64x2.add(
       odd,
@@ -71,7 +67,7 @@ export function dotOfDifferences(base: usize, a: usize, b: usize, count: usize):
   return total(f64x2.add(even, odd));
 }
 
-/** Sum over i of a_i b_i in float64, four running sums. `count` is a multiple of 4. */
+/** Sum over i of a_i b_i in float64, four running sums. */
 export function dot(a: usize, b: usize, count: usize): f64 {
   let even = f64x2.splat(0);
   let odd = f64x2.splat(0);
@@ -89,28 +85,35 @@ export function dot(a: usize, b: usize, count: usize): f64 {
  * `terms` points to `sources` entries of 16 bytes: a float64 weight, then the address of a source as a 32-bit integer.
  */
 export function weightedSum(terms: usize, sources: usize, count: usize, target: usize): void {
-  for (let i: usize = 0; i < count; i += 4) {
-    let low = f64x2.splat(0);
-    let high = f64x2.splat(0);
-    for (let term = terms, end = terms + 16 * sources; term < end; term += 16) {
+  const end = terms + 16 * sources;
+  for (let i: usize = 0; i < count; i += 8) {
+    let sum0 = f64x2.splat(0);
+    let sum2 = f64x2.splat(0);
+    let sum4 = f64x2.splat(0);
+    let sum6 = f64x2.splat(0);
+    for (let term = terms; term < end; term += 16) {
       const weight = v128.load64_splat(term);
-      const values = v128.load(<usize>load<u32>(term + 8) + 4 * i);
-      low = f64x2.add(low, f64x2.mul(weight, f64x2.promote_low_f32x4(values)));
-      high = f64x2.add(high, f64x2.mul(weight, f64x2.promote_low_f32x4(upper(values))));
+      const source = <usize>load<u32>(term + 8) + 4 * i;
+      const low = v128.load(source);
+      const high = v128.load(source + 16);
+      sum0 = f64x2.add(sum0, f64x2.mul(weight, f64x2.promote_low_f32x4(low)));
+      sum2 = f64x2.add(sum2, f64x2.mul(weight, f64x2.promote_low_f32x4(upper(low))));
+      sum4 = f64x2.add(sum4, f64x2.mul(weight, f64x2.promote_low_f32x4(high)));
+      sum6 = f64x2.add(sum6, f64x2.mul(weight, f64x2.promote_low_f32x4(upper(high))));
     }
-    const sums = i32x4.shuffle(f32x4.demote_f64x2_zero(low), f32x4.demote_f64x2_zero(high), 0, 1, 4, 5);
-    v128.store(target + 4 * i, sums);
+    v128.store(target + 4 * i, demote(sum0, sum2));
+    v128.store(target + 4 * i + 16, demote(sum4, sum6));
   }
 }
 
-// @ts-expect-error: decorator
-@inline
+function demote(low: v128, high: v128): v128 {
+  return i32x4.shuffle(f32x4.demote_f64x2_zero(low), f32x4.demote_f64x2_zero(high), 0, 1, 4, 5);
+}
+
 function upper(values: v128): v128 {
   return i32x4.shuffle(values, values, 2, 3, 2, 3);
 }
 
-// @ts-expect-error: decorator
-@inline
 function total(sums: v128): f64 {
   return f64x2.extract_lane(sums, 0) + f64x2.extract_lane(sums, 1);
 }

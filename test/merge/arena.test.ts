@@ -1,0 +1,86 @@
+import { fromFloat32, toFloat32 } from "safetensors-ts";
+import { describe, expect, test } from "vitest";
+import {
+  allocateBytes,
+  allocateFloats,
+  arenaBytes,
+  clearArena,
+  decodeBfloat16,
+  dotOfDifferences,
+  encodeBfloat16,
+  isFiniteArray,
+  weightedSumInto,
+} from "../../merge/simd/arena.js";
+
+/** Whole vectors, a last vector cut short, less than one vector. */
+const LENGTHS = [64, 61, 3, 1];
+const wave = (n: number, phase: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(3 * i + phase));
+const inArena = (values: Float32Array) => {
+  const floats = allocateFloats(values.length);
+  floats.set(values);
+  return floats;
+};
+
+describe("kernels on arrays of the arena give the bits of the loops on other arrays", () => {
+  test.each(LENGTHS)("dot products of %i elements, with a base and without", (n) => {
+    clearArena(5 * arenaBytes(n, 4));
+    const [base, a, b] = [wave(n, 0), wave(n, 1), wave(n, 2)];
+    const [base2, a2, b2] = [inArena(base), inArena(a), inArena(b)];
+    expect(dotOfDifferences(base2, a2, b2)).toBe(dotOfDifferences(base, a, b));
+    expect(dotOfDifferences(null, a2, b2)).toBe(dotOfDifferences(null, a, b));
+    const expected = a.reduce((sum, x, i) => sum + (x - base[i]!) * (b[i]! - base[i]!), 0);
+    expect(dotOfDifferences(base, a, b)).toBeCloseTo(expected, 12);
+  });
+
+  test.each(LENGTHS)("weighted sums of %i elements", (n) => {
+    clearArena(5 * arenaBytes(n, 4));
+    const sources = [wave(n, 0), wave(n, 1), wave(n, 2)];
+    const weights = [0.5, -2, 1 / 3];
+    const plain = new Float32Array(n);
+    weightedSumInto(plain, sources, weights);
+    const fast = allocateFloats(n);
+    weightedSumInto(fast, sources.map(inArena), weights);
+    expect(fast).toEqual(plain);
+    expect(plain[0]).toBe(Math.fround(0.5 * sources[0]![0]! - 2 * sources[1]![0]! + sources[2]![0]! / 3));
+  });
+
+  test.each(LENGTHS)("bfloat16 of %i elements, to and from", (n) => {
+    clearArena(2 * arenaBytes(n, 4) + arenaBytes(n, 2));
+    const values = inArena(wave(n, 0.1));
+    const bytes = allocateBytes(n, 2);
+    encodeBfloat16(values, bytes);
+    expect(bytes).toEqual(fromFloat32(values.slice(), "BF16"));
+    const decoded = allocateFloats(n);
+    expect(decodeBfloat16(bytes, decoded)).toBe(true);
+    expect(decoded).toEqual(toFloat32(bytes.slice(), "BF16"));
+  });
+});
+
+describe("values that are not finite", () => {
+  test.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])("%d is found wherever it is", (bad) => {
+    for (const at of [0, 5, 8, 12]) {
+      clearArena(3 * arenaBytes(13, 4));
+      const values = inArena(wave(13, 0));
+      expect(isFiniteArray(values)).toBe(true);
+      values[at] = bad;
+      expect(isFiniteArray(values)).toBe(false);
+      const bytes = allocateBytes(13, 2);
+      bytes.set(fromFloat32(values.slice(), "BF16"));
+      expect(decodeBfloat16(bytes, allocateFloats(13))).toBe(false);
+    }
+  });
+
+  test("what an earlier part has left behind an array is not looked at", () => {
+    clearArena(arenaBytes(16, 4));
+    allocateFloats(16).fill(Number.NaN);
+    clearArena(arenaBytes(16, 4));
+    const values = allocateFloats(5).fill(1);
+    expect(isFiniteArray(values)).toBe(true);
+    expect(dotOfDifferences(null, values, values)).toBe(5);
+  });
+});
+
+test("an array that does not fit is an error", () => {
+  clearArena(0);
+  expect(() => allocateFloats(1_000_000)).toThrow(/^arena of \d+ bytes, \d+ are needed: clear it with more room$/);
+});
