@@ -11,8 +11,15 @@ export const isFloatDtype = (dtype: Dtype): dtype is FloatDtype => ["F64", "F32"
 /**
  * The elements as float32, rounded to the nearest where the dtype is wider (F64, I32, U32, I64, U64).
  * F32 at an aligned address is a view of `data`, not a copy. C64, F4 and F6 have no such form and throw.
+ * With `into`, which must have the number of elements, they are written there and `into` is returned.
  */
-export function toFloat32(data: Uint8Array, dtype: Dtype): Float32Array {
+export function toFloat32(data: Uint8Array, dtype: Dtype, into?: Float32Array): Float32Array {
+  if (into !== undefined) {
+    const values = toFloat32(data, dtype);
+    checkLength(into.length, values.length);
+    into.set(values);
+    return into;
+  }
   if (data.length % Math.max(1, BITS[dtype] / 8) !== 0) {
     throw new SafetensorsError(undefined, `${data.length} bytes are no whole number of ${dtype} elements`);
   }
@@ -53,8 +60,17 @@ export function toFloat32(data: Uint8Array, dtype: Dtype): Float32Array {
   }
 }
 
-/** The values as little-endian bytes, rounded to nearest, ties to even. F32 is a view of `values`, not a copy. */
-export function fromFloat32(values: Float32Array, dtype: FloatDtype): Uint8Array {
+/**
+ * The values as little-endian bytes, rounded to nearest, ties to even. F32 is a view of `values`, not a copy.
+ * With `into`, which must have the number of bytes, they are written there and `into` is returned.
+ */
+export function fromFloat32(values: Float32Array, dtype: FloatDtype, into?: Uint8Array): Uint8Array {
+  if (into !== undefined) {
+    const bytes = fromFloat32(values, dtype);
+    checkLength(into.length, bytes.length);
+    into.set(bytes);
+    return into;
+  }
   switch (dtype) {
     case "F32":
       return bytesOf(values);
@@ -67,6 +83,10 @@ export function fromFloat32(values: Float32Array, dtype: FloatDtype): Uint8Array
     default:
       throw new SafetensorsError(undefined, `float32 cannot be written as ${dtype satisfies never}`);
   }
+}
+
+function checkLength(length: number, needed: number): void {
+  if (length !== needed) throw new RangeError(`"into" has length ${length}, expected ${needed}`);
 }
 
 interface ViewConstructor<T> {

@@ -3,14 +3,13 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { toFloat32 } from "./convert.js";
 import { SafetensorsError } from "./error.js";
-import { openSafetensors, type SafetensorsFile } from "./open-file.js";
-import type { TensorInfo } from "./read-header.js";
+import { type FileTensor, openSafetensors, type SafetensorsFile } from "./open-file.js";
 
 export const SINGLE_NAME = "model.safetensors";
 export const INDEX_NAME = "model.safetensors.index.json";
 
 /** A tensor and the name of the file that holds it; `begin` and `end` count in that file. */
-export interface CheckpointTensor extends TensorInfo {
+export interface CheckpointTensor extends FileTensor {
   readonly file: string;
 }
 

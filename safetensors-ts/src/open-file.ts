@@ -3,14 +3,22 @@ import { type FileHandle, open } from "node:fs/promises";
 import { SafetensorsError } from "./error.js";
 import { headerLength, LENGTH_BYTES, parseHeader, type TensorInfo } from "./read-header.js";
 
+/** A tensor of an open file. */
+export interface FileTensor extends TensorInfo {
+  /** The file that holds it. */
+  readonly path: string;
+  /** Where its bytes begin, counted from the start of the file. */
+  readonly position: number;
+}
+
 /** An open file. It holds a file descriptor until `close()`. */
 export interface SafetensorsFile {
   readonly path: string;
   readonly metadata: Readonly<Record<string, string>>;
   /** In the order of the file. */
-  readonly tensors: readonly TensorInfo[];
+  readonly tensors: readonly FileTensor[];
   /** The tensor of that name. */
-  info(name: string): TensorInfo;
+  info(name: string): FileTensor;
   /** The tensor's bytes. */
   read(name: string): Promise<Uint8Array>;
   /** Bytes [begin, end) of the tensor, counted from its own start. */
@@ -29,10 +37,11 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
     if (!stat.isFile()) throw new SafetensorsError(path, "is not a file");
     const start = await readAt(handle, path, 0, Math.min(LENGTH_BYTES, stat.size));
     const json = await readAt(handle, path, LENGTH_BYTES, headerLength(start, stat.size, path));
-    const { metadata, tensors, dataStart } = parseHeader(json, stat.size, path);
+    const { metadata, tensors: infos, dataStart } = parseHeader(json, stat.size, path);
+    const tensors = infos.map((info): FileTensor => ({ ...info, path, position: dataStart + info.begin }));
 
     const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-    const info = (name: string): TensorInfo => {
+    const info = (name: string): FileTensor => {
       const tensor = byName.get(name);
       if (!tensor) throw new SafetensorsError(path, `has no tensor "${name}"`, name);
       return tensor;
@@ -43,7 +52,7 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
       if (!(begin >= 0 && begin <= end && end <= bytes)) {
         throw new RangeError(`${path}: bytes [${begin},${end}) of tensor "${name}", expected a part of [0,${bytes})`);
       }
-      return readAt(handle, path, dataStart + tensor.begin + begin, end - begin);
+      return readAt(handle, path, tensor.position + begin, end - begin);
     };
     const read = async (name: string) => {
       const { begin, end } = info(name);

@@ -23,7 +23,8 @@ export async function writeSafetensors(
   tensors: Iterable<WritableTensor>,
   metadata?: Readonly<Record<string, string>>,
 ): Promise<void> {
-  await replaceFile(path, (file) => writeTensors(file, path, tensors, metadata));
+  const layout = layOut(tensors, metadata);
+  await replaceFile(path, (file) => writeTensors(file, path, layout.header, layout.tensors));
 }
 
 /** Lets `write` fill a temporary sibling of `path`, then puts it in the place of `path`. */
@@ -64,14 +65,13 @@ export async function syncFolder(path: string): Promise<void> {
   }
 }
 
-/** Writes header and tensors from the start of an empty file. `path` is for error messages. */
+/** Writes header and tensors, in the order of their layout, from the start of an empty file. `path` is for error messages. */
 export async function writeTensors(
   file: FileHandle,
   path: string,
-  unordered: Iterable<WritableTensor>,
-  metadata?: Readonly<Record<string, string>>,
+  header: Uint8Array,
+  tensors: readonly WritableTensor[],
 ): Promise<void> {
-  const { header, tensors } = layOut(unordered, metadata);
   for (const tensor of tensors) if ("data" in tensor) checkDataLength(tensor, tensor.data.length, path);
   await writeAll(file, header);
   for (const tensor of tensors) {

@@ -34,8 +34,8 @@ describe("openSafetensors", () => {
     const file = await openSafetensors(path);
     expect(file.metadata).toEqual({ format: "pt" });
     expect(file.tensors).toEqual([
-      { name: "a", dtype: "F32", shape: [3], begin: 0, end: 12 },
-      { name: "b", dtype: "F32", shape: [1], begin: 12, end: 16 },
+      { name: "a", dtype: "F32", shape: [3], begin: 0, end: 12, path, position: 152 },
+      { name: "b", dtype: "F32", shape: [1], begin: 12, end: 16, path, position: 164 },
     ]);
     expect(await file.read("b")).toEqual(f32("b", 4).data);
     expect(await file.readRange("a", 4, 12)).toEqual(f32("a", 2, 3).data);

@@ -105,7 +105,7 @@ describe("writeCheckpoint", () => {
     expect(await readdir(folder)).toEqual(["model.safetensors"]);
   });
 
-  test("fills shards in the given order; a tensor above the limit has a shard of its own", async () => {
+  test("fills shards in the given order; a tensor above the limit has a shard of its own, which comes before the one under way", async () => {
     const names = await writeCheckpoint(folder, tensors, { shardSize: 12, metadata: { format: "pt", by: "test" } });
     const shards = [
       "model-00001-of-00003.safetensors",
@@ -113,13 +113,13 @@ describe("writeCheckpoint", () => {
       "model-00003-of-00003.safetensors",
     ];
     expect(names).toEqual([...shards, "model.safetensors.index.json"]);
-    for (const [i, content] of [[A, B], [C], [D]].entries()) {
+    for (const [i, content] of [[C], [A, B], [D]].entries()) {
       const bytes = new Uint8Array(await readFile(join(folder, shards[i]!)));
       expect(bytes).toEqual(serialize(content, { format: "pt", by: "test" }));
     }
     expect(JSON.parse(await readFile(join(folder, "model.safetensors.index.json"), "utf8"))).toEqual({
       metadata: { total_size: 36 },
-      weight_map: { a: shards[0], b: shards[0], c: shards[1], d: shards[2] },
+      weight_map: { a: shards[1], b: shards[1], c: shards[0], d: shards[2] },
     });
     const checkpoint = await openCheckpoint(folder);
     expect([...(await checkpoint.readFloat32("c"))]).toEqual([4, 5, 6, 7, 8]);
@@ -174,7 +174,7 @@ describe("writeCheckpoint", () => {
     await expect(writeCheckpoint(folder, failing(), { shardSize: 4 })).rejects.toThrow("no more");
     await expect(writeCheckpoint(folder, [A, B, { ...C, shape: [4] }], { shardSize: 4 })).rejects.toThrow(
       problem(
-        `${join(folder, "model-00003-of-00003.safetensors")}: tensor "c" of dtype F32 and shape [4] needs 16 bytes, got 20`,
+        `${join(folder, "model-00002-of-00003.safetensors")}: tensor "c" of dtype F32 and shape [4] needs 16 bytes, got 20`,
       ),
     );
     expect(await readdir(folder)).toEqual(["model.safetensors"]);
