@@ -1,5 +1,22 @@
 // The merge methods by the names that recipes use: mergekit's, and those of WARP.
 import type { Method } from "./method.js";
+import { arceeFusion } from "./methods/arcee-fusion.js";
+import { breadcrumbs, breadcrumbsTies } from "./methods/breadcrumbs.js";
+import { dareLinear, dareTies } from "./methods/dare.js";
+import { della, dellaLinear } from "./methods/della.js";
+import { ema } from "./methods/ema.js";
+import { karcher } from "./methods/karcher.js";
+import { linear } from "./methods/linear.js";
+import { modelStock } from "./methods/model-stock.js";
+import { multislerp } from "./methods/multislerp.js";
+import { nearswap } from "./methods/nearswap.js";
+import { nuslerp } from "./methods/nuslerp.js";
+import { passthrough } from "./methods/passthrough.js";
+import { sce } from "./methods/sce.js";
+import { slerp } from "./methods/slerp.js";
+import { taskArithmetic } from "./methods/task-arithmetic.js";
+import { ties } from "./methods/ties.js";
+import { warp } from "./methods/warp.js";
 
 export type MethodName =
   | "linear"
@@ -23,36 +40,25 @@ export type MethodName =
   | "warp"
   | "ema";
 
-const unfinished: Method = {
-  description: "not written yet",
-  base: "optional",
-  global: {},
-  model: {},
-  passes: [],
-  combine: () => {
-    throw new Error("not written yet");
-  },
-};
-
 export const METHODS: Readonly<Record<MethodName, Method>> = {
-  linear: unfinished,
-  slerp: unfinished,
-  nuslerp: unfinished,
-  multislerp: unfinished,
-  karcher: unfinished,
-  task_arithmetic: unfinished,
-  ties: unfinished,
-  dare_linear: unfinished,
-  dare_ties: unfinished,
-  della: unfinished,
-  della_linear: unfinished,
-  breadcrumbs: unfinished,
-  breadcrumbs_ties: unfinished,
-  model_stock: unfinished,
-  sce: unfinished,
-  nearswap: unfinished,
-  arcee_fusion: unfinished,
-  passthrough: unfinished,
-  warp: unfinished,
-  ema: unfinished,
+  linear,
+  slerp,
+  nuslerp,
+  multislerp,
+  karcher,
+  task_arithmetic: taskArithmetic,
+  ties,
+  dare_linear: dareLinear,
+  dare_ties: dareTies,
+  della,
+  della_linear: dellaLinear,
+  breadcrumbs,
+  breadcrumbs_ties: breadcrumbsTies,
+  model_stock: modelStock,
+  sce,
+  nearswap,
+  arcee_fusion: arceeFusion,
+  passthrough,
+  warp,
+  ema,
 };

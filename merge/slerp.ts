@@ -33,7 +33,8 @@ export function slerpWeights(products: Products): SlerpWeights {
   return { weights, angles };
 }
 
-function arcWeights(angle: number | null, lambda: number): [number, number] {
+/** What two vectors `angle` radians apart are multiplied by, `lambda` of the way along their arc (on the line: null). */
+export function arcWeights(angle: number | null, lambda: number): [number, number] {
   const sine = angle === null ? 0 : Math.sin(angle);
   if (angle === null || sine < MIN_SINE) return [1 - lambda, lambda];
   return [Math.sin((1 - lambda) * angle) / sine, Math.sin(lambda * angle) / sine];

@@ -1,0 +1,20 @@
+import { defineMethod } from "../method.js";
+import { weightedSumInto } from "../task-vectors.js";
+
+/** scale times the only model: for recipes that stack layers of several. A scale of 1 keeps every bit. */
+export const passthrough = defineMethod({
+  description: "the one model as it is, times scale: for stacking layers",
+  base: "none",
+  maxModels: 1,
+  global: {},
+  model: {
+    scale: { type: "number", default: 1, description: "factor of the weights" },
+  },
+  passes: [],
+  combine: ({ models }, { models: settings }, _known, out) =>
+    weightedSumInto(
+      out,
+      models,
+      settings.map(({ scale }) => scale),
+    ),
+});

@@ -1,0 +1,58 @@
+// Methods that are a weighted sum of their sources, with weights that come of dot products: most of them.
+import type { Part } from "../method.js";
+import { addProducts, noProducts, type Products, weightedSumInto } from "../task-vectors.js";
+
+/** What a pass sums to know the Gram matrix of the task vectors: of the models themselves where there is no base. */
+export const measureTaskVectors = ({ base, models }: Part): Float64Array => flatProducts(base, models);
+
+/** What a pass sums to know the Gram matrix of full weights: the base's, if there is one, and then the models'. */
+export const measureSources = (part: Part): Float64Array => flatProducts(null, sourcesOf(part));
+
+function flatProducts(base: Float32Array | null, vectors: readonly Float32Array[]): Float64Array {
+  const products = noProducts(vectors.length);
+  addProducts(products, base, vectors);
+  return Float64Array.from(products.flat());
+}
+
+/** The Gram matrix of elements `start` to `end` of the task vectors (of the models where there is no base): of one row. */
+export function productsOfRow({ base, models }: Part, start: number, end: number): Products {
+  const products = noProducts(models.length);
+  for (const [a, x] of models.entries()) {
+    for (let b = 0; b <= a; b++) {
+      const y = models[b]!;
+      let sum = 0;
+      if (base) for (let i = start; i < end; i++) sum += (x[i]! - base[i]!) * (y[i]! - base[i]!);
+      else for (let i = start; i < end; i++) sum += x[i]! * y[i]!;
+      products[a]![b] = sum;
+      products[b]![a] = sum;
+    }
+  }
+  return products;
+}
+
+/** The Gram matrix that the sums are the rows of. */
+export function toProducts(sums: Float64Array): Products {
+  const size = Math.sqrt(sums.length);
+  return Array.from({ length: size }, (_, row) => [...sums.subarray(row * size, (row + 1) * size)]);
+}
+
+/** The base, if there is one, and then the models. */
+export const sourcesOf = ({ base, models }: Part): readonly Float32Array[] => (base ? [base, ...models] : models);
+
+/**
+ * out = base + sum of weights[m] (models[m] - base), or the sum of weights[m] models[m] where there is no base.
+ * Computed as (1 - sum of weights) base + ...: a single weight of 1 gives that model bit for bit.
+ */
+export function addTaskVectorsInto(out: Float32Array, part: Part, weights: readonly number[]): void {
+  const baseWeight = weights.reduce((rest, weight) => rest - weight, 1);
+  weightedSumInto(out, sourcesOf(part), part.base ? [baseWeight, ...weights] : weights);
+}
+
+/** A sum this close to zero says nothing about shares: what would be divided by it is left as it is. */
+const MIN_SUM = 1e-8;
+
+/** What to divide by so that the weights sum to 1; 1 where their sum is zero. */
+export function divisorOf(weights: readonly number[]): number {
+  const sum = weights.reduce((total, weight) => total + weight, 0);
+  return Math.abs(sum) < MIN_SUM ? 1 : sum;
+}
