@@ -14,7 +14,7 @@ import { rl } from "../distill/rl.js";
 import type { EncodedRow } from "../distill/rollouts.js";
 import { mean, standardError } from "../distill/statistics.js";
 import { saveStageModel } from "../distill/training.js";
-import { lerpCheckpoints, slerpCheckpoints } from "../merge/engine.js";
+import { lerpCheckpoints, slerpCheckpoints } from "../merge/warp.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import { distillSettings, rlSettings } from "./settings.js";
 import { accuracy, arithmetic, evaluationOptions, numbersOf, readPrompts, timeStage } from "./stages.js";

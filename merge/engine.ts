@@ -1,109 +1,66 @@
-// Merges checkpoint folders into a checkpoint folder, tensor by tensor in chunks: memory holds megabytes, never a model.
-// Two passes over each group of tensors: dot products of the task vectors first, then their weighted sum.
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import {
-  type CheckpointTensor,
-  type FloatDtype,
-  fromFloat32,
-  isFloatDtype,
-  type StreamedTensor,
-  type TensorSpec,
-  toFloat32,
-  writeCheckpoint,
-} from "safetensors-ts";
-import { configWithDtype } from "../model/json.js";
-import { copySideFiles, replaceFolder } from "../model/save.js";
-import { layerOf } from "./groups.js";
-import { checkFinite, copyChunks, type Inputs, readChunks, withInputs } from "./inputs.js";
-import { checkEta } from "./liti.js";
-import { type GroupStatistics, type Measure, measureGroups, type Weigh } from "./measure.js";
-import {
-  checkOptions,
-  type Eta,
-  type LitiOptions,
-  type MergeDtype,
-  type MergeOptions,
-  readConfigText,
-} from "./options.js";
-import { lerpWeights, slerpWeights } from "./slerp.js";
-import { addTaskVectors } from "./task-vectors.js";
+// Merges checkpoint folders into a checkpoint folder, in parts: memory holds megabytes, never a model or a tensor.
 
-export type { GroupStatistics } from "./measure.js";
-export type { Eta, LitiOptions, MergeDtype, MergeOptions } from "./options.js";
+import { statfs } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { dirname, resolve } from "node:path";
+import { byteLength } from "safetensors-ts";
+import { ModelError } from "../model/errors.js";
+import { replaceFolder } from "../model/save.js";
+import { checkUnchanged, identityOf } from "./identity.js";
+import type { Plan } from "./plan.js";
+import type { Stored } from "./run-plan.js";
+import { type StoreOptions, storePlan } from "./store.js";
 
-/** SLERP of the runs' task vectors, then LITI with `eta` (1 is SLERP alone): one pass, one rounding to `dtype`. */
-export function slerpCheckpoints(options: MergeOptions): Promise<GroupStatistics[]> {
-  return mergeCheckpoints(options, (products) => slerpWeights(products).weights);
+/** How a merge is run, whatever is merged. */
+export interface RunOptions extends Partial<Omit<StoreOptions, "identity">> {
+  /** Folder to write. It appears, or is replaced, when it is whole. */
+  readonly out: string;
 }
 
-/** As `slerpCheckpoints`, with the plain average in the place of SLERP. */
-export function lerpCheckpoints(options: MergeOptions): Promise<GroupStatistics[]> {
-  return mergeCheckpoints(options, (products) => lerpWeights(products.length));
-}
+/** Most bytes of one file where none are said, as in huggingface_hub. */
+const SHARD_SIZE = 5_000_000_000;
+/** A merge that writes less than this is done before threads would have started. */
+const SMALL_BYTES = 2 ** 23;
 
-/** init + eta (model - init). */
-export function litiCheckpoints({ model, ...options }: LitiOptions): Promise<GroupStatistics[]> {
-  return mergeCheckpoints({ ...options, runs: [model], granularity: "layer" }, () => [1]);
-}
+/** A thread a core; none for what is small. */
+const standardWorkers = (bytes: number): number => (bytes < SMALL_BYTES ? 0 : availableParallelism());
 
-async function mergeCheckpoints(options: MergeOptions, weigh: Weigh): Promise<GroupStatistics[]> {
-  await checkOptions(options);
-  const config = await readConfigText(options.init);
-  return withInputs(options.init, options.runs, async (inputs) => {
-    const floats = inputs.init.tensors.filter(({ dtype }) => isFloatDtype(dtype));
-    const measure = measureGroups(inputs, floats, options.granularity, weigh);
-    const etaOf = etaPerTensor(floats, options.eta);
-    const merged = inputs.init.tensors.map(({ name, dtype, shape }): StreamedTensor => {
-      if (!isFloatDtype(dtype)) return { name, dtype, shape, chunks: () => copyChunks(inputs, name) };
-      const stored = storedDtype(dtype, options.dtype);
-      const chunks = () => mergeChunks(inputs, measure, name, etaOf(name), stored);
-      return { name, dtype: stored, shape, chunks };
+/**
+ * Writes a model folder: the plan's tensors, and what `writeFiles` puts beside them once these are stored.
+ * On failure `out` is what it was. After a kill, or an abort by `signal`, `resume: true` goes on with the same plan.
+ */
+export async function mergeInto(
+  plan: Plan,
+  { out, geometry = false, resume = false, shardSize = SHARD_SIZE, workers, onProgress = () => {}, signal }: RunOptions,
+  writeFiles: (folder: string, lines: readonly Stored[]) => Promise<void>,
+): Promise<void> {
+  const bytes = plan.tensors.reduce((sum, tensor) => sum + byteLength(tensor), 0);
+  const identity = await identityOf(plan, shardSize);
+  const write = async (partial: string) => {
+    const lines = await storePlan(partial, plan, {
+      shardSize,
+      workers: workers ?? standardWorkers(bytes),
+      resume,
+      geometry,
+      identity,
+      onProgress,
+      signal,
     });
-    await replaceFolder(options.out, async (partial) => {
-      await writeCheckpoint(partial, merged);
-      await copySideFiles(options.init, partial);
-      await writeFile(join(partial, "config.json"), configWithDtype(config, commonDtype(merged)));
-    });
-    return measure.statistics();
-  });
-}
-
-/** The second pass: init + eta times the weighted sum of the task vectors. */
-async function* mergeChunks(
-  inputs: Inputs,
-  measure: Measure,
-  name: string,
-  eta: number,
-  dtype: FloatDtype,
-): AsyncGenerator<Uint8Array> {
-  const weights = (await measure.weightsFor(name)).map((weight) => weight * eta);
-  for await (const { start, init, runs } of readChunks(inputs, name)) {
-    const bytes = fromFloat32(addTaskVectors(init, runs, weights), dtype);
-    // float16 ends at 65504: what fits in the inputs may not fit here.
-    if (dtype === "F16") checkFinite(toFloat32(bytes, dtype), "result as float16", name, start);
-    yield bytes;
+    await checkUnchanged(plan, shardSize, identity);
+    await writeFiles(partial, lines);
+  };
+  try {
+    await replaceFolder(out, write, { resume, isKeptAfter: () => signal?.aborted === true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+    throw await noSpace(out, bytes, error as Error);
   }
 }
 
-function etaPerTensor(tensors: readonly CheckpointTensor[], eta: Eta): (name: string) => number {
-  const layers = tensors.reduce((count, { name }) => Math.max(count, (layerOf(name)?.index ?? -1) + 1), 0);
-  const etaOf = (name: string) => (typeof eta === "number" ? eta : eta(layerOf(name)?.index ?? 0, layers));
-  for (const { name } of tensors) checkEta(etaOf(name));
-  return etaOf;
+async function noSpace(out: string, bytes: number, cause: Error): Promise<ModelError> {
+  const { bavail, bsize } = await statfs(dirname(resolve(out)));
+  const needed = `the model takes ${megabytes(bytes)}, ${megabytes(bavail * bsize)} are free`;
+  return new ModelError(out, `cannot be written, the disk is full: ${needed}`, { cause });
 }
 
-const STORED_AS = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
-const CONFIG_NAMES = { F64: "float64", F32: "float32", BF16: "bfloat16", F16: "float16" } as const;
-
-const storedDtype = (dtype: FloatDtype, wanted: MergeDtype) => (wanted === "input" ? dtype : STORED_AS[wanted]);
-
-/** The dtype of most float elements, as config.json names it. */
-function commonDtype(tensors: readonly TensorSpec[]): string {
-  const elements = { F64: 0, F32: 0, BF16: 0, F16: 0 };
-  for (const { dtype, shape } of tensors) {
-    if (isFloatDtype(dtype)) elements[dtype] += shape.reduce((product, size) => product * size, 1);
-  }
-  const names = Object.keys(elements) as FloatDtype[];
-  return CONFIG_NAMES[names.reduce((most, name) => (elements[name] > elements[most] ? name : most))];
-}
+const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6).toLocaleString("en-US")} MB`;

@@ -42,15 +42,21 @@ export async function checkOptions({ init, runs, out, dtype, overwrite }: MergeO
   if (!MERGE_DTYPES.includes(dtype)) {
     throw new RangeError(`dtype should be one of ${MERGE_DTYPES.join(", ")}, got "${dtype}"`);
   }
+  await checkOutput(out, [init, ...runs], overwrite);
+}
+
+/** Throws where `out` is or holds an input, and where something is there and may not be replaced. */
+export async function checkOutput(out: string, inputs: readonly string[], overwrite = false): Promise<void> {
   const target = await physicalPath(out);
-  for (const input of [init, ...runs]) {
+  for (const input of inputs) {
     if (`${await physicalPath(input)}${sep}`.startsWith(`${target}${sep}`)) {
       throw new ModelError(out, `would replace ${input}, which is an input; give another folder to write`);
     }
   }
   const isTaken = (await readdir(out).catch(() => [])).length > 0;
-  if (isTaken && !overwrite)
+  if (isTaken && !overwrite) {
     throw new ModelError(out, "is there already; give a new folder, or overwrite: true (--overwrite)");
+  }
 }
 
 /** The text of a model folder's config.json. */

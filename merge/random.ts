@@ -37,10 +37,20 @@ export interface Draws {
 /** Sets to zero each of the first `count` values with probability 1 - `density`, which is above 0 and below 1. */
 export function dropAtRandom(bits: Int32Array, count: number, draws: Draws, density: number): void {
   const kept = Math.min(2 ** 31 - 1, Math.round(density * 2 ** 31));
-  forKeys(draws, count, (from, to, index, first, second) => {
-    // The difference is negative, its sign all ones, where the element is kept.
-    for (let i = from; i < to; i++) bits[i] = bits[i]! & ((random31(index + i, first, second) - kept) >> 31);
-  });
+  forKeys(draws, count, (from, to, index, first, second) => drop(bits, from, to, index, first, second, kept));
+}
+
+function drop(
+  bits: Int32Array,
+  from: number,
+  to: number,
+  index: number,
+  first: number,
+  second: number,
+  kept: number,
+): void {
+  // The difference is negative, its sign all ones, where the element is kept.
+  for (let i = from; i < to; i++) bits[i] = bits[i]! & ((random31((index + i) | 0, first, second) - kept) >> 31);
 }
 
 /** As `dropAtRandom` of the values from `row` on, as many as there are ranks, each with its density: least + step * rank. */

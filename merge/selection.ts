@@ -23,7 +23,7 @@ export interface Selection<S extends Settings> {
 
 /** A line through a tensor's scores: k elements are above it. */
 export interface Cut {
-  /** The k-th largest score. */
+  /** The k-th largest score; `MAGNITUDE`, which is no number, where k is 0. */
   readonly bits: number;
   /** All elements of that very score are above in parts before this one, none are in parts behind it, and in it the first `keep`. */
   readonly part: number;
@@ -64,7 +64,7 @@ export function cutsOf([, found, parts]: Known): Cut[] {
 /** The score that a cut goes through, as a number. */
 export const scoreOf = ({ bits }: Cut): number => new Float32Array(Int32Array.of(bits).buffer)[0]!;
 
-/** Calls `look` with the bits of the scores of each block, in order. */
+/** Calls `look` with the bits of the scores of each block, in order; the loops over elements are in functions of their own. */
 function forBlocks<S extends Settings>(
   selection: Selection<S>,
   part: Part,
@@ -82,16 +82,28 @@ function forBlocks<S extends Settings>(
   }
 }
 
+/** How many elements of the part have which upper bits: bins for each source. */
 function countUpper<S extends Settings>(selection: Selection<S>, part: Part, settings: S): Float64Array {
   const sources = selection.sources(settings);
   const counts = new Float64Array(sources * UPPER_BINS);
   for (let source = 0; source < sources; source++) {
     const bins = counts.subarray(source * UPPER_BINS, (source + 1) * UPPER_BINS);
-    forBlocks(selection, part, source, settings, (bits, count) => {
-      for (let i = 0; i < count; i++) bins[(bits[i]! & MAGNITUDE) >>> 16]!++;
-    });
+    forBlocks(selection, part, source, settings, (bits, count) => addUpper(bins, bits, count));
   }
   return counts;
+}
+
+const upperOf = (bits: number): number => (bits & MAGNITUDE) >>> 16;
+
+function addUpper(bins: Float64Array, bits: Int32Array, count: number): void {
+  let i = 0;
+  for (; i + 3 < count; i += 4) {
+    bins[upperOf(bits[i]!)]!++;
+    bins[upperOf(bits[i + 1]!)]!++;
+    bins[upperOf(bits[i + 2]!)]!++;
+    bins[upperOf(bits[i + 3]!)]!++;
+  }
+  for (; i < count; i++) bins[upperOf(bits[i]!)]!++;
 }
 
 /** For each cut: the upper bits of its score, and how many elements of these upper bits are above it. */
@@ -129,14 +141,32 @@ function countLower<S extends Settings>(
   for (let cut = 0; cut < cuts; cut++) {
     const upper = found[2 * cut]!;
     const bins = counts.subarray(cut * LOWER_BINS, (cut + 1) * LOWER_BINS);
-    forBlocks(selection, part, Math.floor(cut / perSource), settings, (bits, count) => {
-      for (let i = 0; i < count; i++) {
-        const magnitude = bits[i]! & MAGNITUDE;
-        if (magnitude >>> 16 === upper) bins[magnitude & 0xffff]!++;
-      }
-    });
+    if (upper === UPPER_BINS) continue;
+    const first = upper * LOWER_BINS;
+    forBlocks(selection, part, Math.floor(cut / perSource), settings, (bits, count) =>
+      addLower(bins, bits, count, first),
+    );
   }
   return counts;
+}
+
+/** Counts the magnitudes from `first` on, each in a bin of its own. */
+function addLower(bins: Float64Array, bits: Int32Array, count: number, first: number): void {
+  let i = 0;
+  for (; i + 3 < count; i += 4) {
+    const a = ((bits[i]! & MAGNITUDE) - first) >>> 0;
+    const b = ((bits[i + 1]! & MAGNITUDE) - first) >>> 0;
+    const c = ((bits[i + 2]! & MAGNITUDE) - first) >>> 0;
+    const d = ((bits[i + 3]! & MAGNITUDE) - first) >>> 0;
+    if (a < LOWER_BINS) bins[a]!++;
+    if (b < LOWER_BINS) bins[b]!++;
+    if (c < LOWER_BINS) bins[c]!++;
+    if (d < LOWER_BINS) bins[d]!++;
+  }
+  for (; i < count; i++) {
+    const a = ((bits[i]! & MAGNITUDE) - first) >>> 0;
+    if (a < LOWER_BINS) bins[a]!++;
+  }
 }
 
 /** For each cut: its score's bits, how many elements of that very score are above it, and how many there are. */
@@ -162,13 +192,21 @@ function countEqual<S extends Settings>(
   const counts = new Float64Array(cuts * part.parts);
   for (let cut = 0; cut < cuts; cut++) {
     const sought = found[3 * cut]!;
+    // A cut between elements that differ goes through no part.
+    if (found[3 * cut + 1] === found[3 * cut + 2]) continue;
     let equal = 0;
     forBlocks(selection, part, Math.floor(cut / perSource), settings, (bits, count) => {
-      for (let i = 0; i < count; i++) if ((bits[i]! & MAGNITUDE) === sought) equal++;
+      equal += countMagnitude(bits, count, sought);
     });
     counts[cut * part.parts + part.index] = equal;
   }
   return counts;
+}
+
+function countMagnitude(bits: Int32Array, count: number, sought: number): number {
+  let equal = 0;
+  for (let i = 0; i < count; i++) if ((bits[i]! & MAGNITUDE) === sought) equal++;
+  return equal;
 }
 
 /** For each cut: the part that it goes through, and how many elements of its score are above it there. */
@@ -176,7 +214,9 @@ function findParts(counts: Float64Array, found: readonly number[]): number[] {
   const cuts = found.length / 3;
   const parts = counts.length / cuts;
   return Array.from({ length: cuts }, (_, cut) => {
-    let rest = found[3 * cut + 1]!;
+    const [rank, equal] = [found[3 * cut + 1]!, found[3 * cut + 2]!];
+    if (rank === equal) return [Number.POSITIVE_INFINITY, 0];
+    let rest = rank;
     let part = 0;
     while (part < parts - 1 && rest > counts[cut * parts + part]!) rest -= counts[cut * parts + part++]!;
     return [part, rest];
@@ -191,16 +231,33 @@ export interface Cutting {
 
 /** Starts at the first element of a part. Zeros are never above a cut: to keep them would change nothing. */
 export function startCut({ bits, part, keep }: Cut, index: number): Cutting {
+  if (bits === MAGNITUDE) return { above: MAGNITUDE, left: 0 };
   if (index < part) return { above: Math.max(0, bits - 1), left: 0 };
   return { above: bits, left: index === part && bits > 0 ? keep : 0 };
 }
 
-/** Sets to zero what is not above the cut. `bits` are those of float32 values, the next of a part. */
+/**
+ * Sets to zero what is not above the cut, of the next values of a part. Without branches, which would be mispredicted: the
+ * difference is negative, its sign all ones, where a value is kept.
+ */
 export function keepAbove(bits: Int32Array, count: number, cutting: Cutting): void {
-  const { above } = cutting;
-  // Without branches, which would be mispredicted: the difference is negative, its sign all ones, where the value is kept.
   if (cutting.left > 0) keepWithEqual(bits, count, cutting);
-  else for (let i = 0; i < count; i++) bits[i] = bits[i]! & ((above - (bits[i]! & MAGNITUDE)) >> 31);
+  else keepLarger(bits, count, cutting.above);
+}
+
+function keepLarger(bits: Int32Array, count: number, above: number): void {
+  let i = 0;
+  for (; i + 3 < count; i += 4) {
+    const a = bits[i]!;
+    const b = bits[i + 1]!;
+    const c = bits[i + 2]!;
+    const d = bits[i + 3]!;
+    bits[i] = a & ((above - (a & MAGNITUDE)) >> 31);
+    bits[i + 1] = b & ((above - (b & MAGNITUDE)) >> 31);
+    bits[i + 2] = c & ((above - (c & MAGNITUDE)) >> 31);
+    bits[i + 3] = d & ((above - (d & MAGNITUDE)) >> 31);
+  }
+  for (; i < count; i++) bits[i] = bits[i]! & ((above - (bits[i]! & MAGNITUDE)) >> 31);
 }
 
 function keepWithEqual(bits: Int32Array, count: number, cutting: Cutting): void {
@@ -214,9 +271,10 @@ function keepWithEqual(bits: Int32Array, count: number, cutting: Cutting): void 
 
 /** Sets to zero what is above the cut. */
 export function dropAbove(bits: Int32Array, count: number, cutting: Cutting): void {
-  const { above } = cutting;
-  if (cutting.left > 0) dropWithEqual(bits, count, cutting);
-  else for (let i = 0; i < count; i++) bits[i] = bits[i]! & ~((above - (bits[i]! & MAGNITUDE)) >> 31);
+  const { above, left } = cutting;
+  if (left > 0) dropWithEqual(bits, count, cutting);
+  else if (above < MAGNITUDE)
+    for (let i = 0; i < count; i++) bits[i] = bits[i]! & ~((above - (bits[i]! & MAGNITUDE)) >> 31);
 }
 
 function dropWithEqual(bits: Int32Array, count: number, cutting: Cutting): void {

@@ -1,5 +1,7 @@
 // A task vector is what a run changed: its weights minus the weights it started from. All merges here are sums of them.
 
+import { dotOfDifferences, weightedSumInto } from "./simd/arena.js";
+
 /**
  * Dot products of the runs' task vectors, the Gram matrix: products[a][b] = sum over i of (a_i - init_i) (b_i - init_i).
  * Float64 throughout. One product of all elements of a group holds all that SLERP needs to know of it.
@@ -17,43 +19,10 @@ export function addProducts(products: Products, init: Float32Array | null, runs:
   if (init) for (const run of runs) checkLength(init, run);
   for (const [a, x] of runs.entries()) {
     for (const [b, y] of runs.slice(0, a + 1).entries()) {
-      const sum = init ? dotOfDifferences(init, x, y) : dot(x, y);
+      const sum = dotOfDifferences(init, x, y);
       products[a]![b]! += sum;
       if (a !== b) products[b]![a]! += sum;
     }
-  }
-}
-
-function dotOfDifferences(init: Float32Array, x: Float32Array, y: Float32Array): number {
-  let sum = 0;
-  for (let i = 0; i < init.length; i++) sum += (x[i]! - init[i]!) * (y[i]! - init[i]!);
-  return sum;
-}
-
-function dot(x: Float32Array, y: Float32Array): number {
-  let sum = 0;
-  for (let i = 0; i < x.length; i++) sum += x[i]! * y[i]!;
-  return sum;
-}
-
-/**
- * out_i = sum over s of weights[s] sources[s]_i, summed in float64 and rounded to float32 once. `out` is none of the sources.
- * Takes whole arrays of a part only, never views into them.
- */
-export function weightedSumInto(out: Float32Array, sources: readonly Float32Array[], weights: readonly number[]): void {
-  const [first, second, third] = sources;
-  const [w0, w1, w2] = weights;
-  if (sources.length === 2) {
-    for (let i = 0; i < out.length; i++) out[i] = w0! * first![i]! + w1! * second![i]!;
-  } else if (sources.length === 3) {
-    for (let i = 0; i < out.length; i++) out[i] = w0! * first![i]! + w1! * second![i]! + w2! * third![i]!;
-  } else {
-    const sum = new Float64Array(out.length);
-    for (const [s, source] of sources.entries()) {
-      const weight = weights[s]!;
-      for (let i = 0; i < sum.length; i++) sum[i]! += weight * source[i]!;
-    }
-    out.set(sum);
   }
 }
 
@@ -66,15 +35,11 @@ export function addTaskVectors(
   runs: readonly Float32Array[],
   weights: readonly number[],
 ): Float32Array {
+  for (const run of runs) checkLength(init, run);
   const initWeight = weights.reduce((rest, weight) => rest - weight, 1);
-  const sum = new Float64Array(init.length);
-  for (let i = 0; i < sum.length; i++) sum[i] = initWeight * init[i]!;
-  for (const [m, run] of runs.entries()) {
-    checkLength(init, run);
-    const weight = weights[m]!;
-    for (let i = 0; i < sum.length; i++) sum[i]! += weight * run[i]!;
-  }
-  return new Float32Array(sum);
+  const sum = new Float32Array(init.length);
+  weightedSumInto(sum, [init, ...runs], [initWeight, ...weights]);
+  return sum;
 }
 
 /** Length of the sum over m of weights[m] times task vector m, from the products. */
@@ -90,4 +55,27 @@ function checkLength(init: Float32Array, run: Float32Array): void {
   if (init.length !== run.length) {
     throw new RangeError(`init of ${init.length} elements, run of ${run.length}: expected the same length`);
   }
+}
+
+/**
+ * Writes elements `start` to `start + count` of a model's task vector to the beginning of `into`, rounded to float32. Zeros are
+ * positive. Four at a time: V8 does not unroll loops.
+ */
+export function taskVectorInto(
+  into: Float32Array,
+  model: Float32Array,
+  init: Float32Array,
+  start: number,
+  count: number,
+): void {
+  let i = 0;
+  for (; i + 3 < count; i += 4) {
+    const at = start + i;
+    // -0 + 0 is 0.
+    into[i] = model[at]! - init[at]! + 0;
+    into[i + 1] = model[at + 1]! - init[at + 1]! + 0;
+    into[i + 2] = model[at + 2]! - init[at + 2]! + 0;
+    into[i + 3] = model[at + 3]! - init[at + 3]! + 0;
+  }
+  for (; i < count; i++) into[i] = model[start + i]! - init[start + i]! + 0;
 }

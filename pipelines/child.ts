@@ -1,9 +1,9 @@
 /** The process that owns TensorFlow: started by process.ts, takes one task, speaks in plain messages. */
 import { setImmediate } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
+import { compiledModule } from "../config/paths.js";
 import type { HostModule, TaskContext, TaskModule } from "./events.js";
 import { type FromChild, type ToChild, toPlainError } from "./messages.js";
-import { compiledModule } from "../config/paths.js";
 
 const stop = new AbortController();
 const context: TaskContext = {

@@ -1,6 +1,7 @@
 /** The `heddle` program: one file a command, each of which loads its work only when it is run. */
 import { readFileSync } from "node:fs";
 import { Command } from "@commander-js/extra-typings";
+import { packageRoot } from "../config/paths.js";
 import { distillCommand } from "./distill.js";
 import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
@@ -8,7 +9,7 @@ import { runProgram } from "./exit.js";
 import { generateCommand } from "./generate.js";
 import { inspectCommand } from "./inspect.js";
 import { litiCommand } from "./liti.js";
-import { packageRoot } from "../config/paths.js";
+import { mergeCommand } from "./merge.js";
 import { rlCommand } from "./rl.js";
 import { scoreCommand } from "./score.js";
 import { serveCommand } from "./serve.js";
@@ -30,6 +31,7 @@ export function main(args: readonly string[]): Promise<number> {
     .addCommand(scoreCommand)
     .addCommand(evalCommand)
     .addCommand(serveCommand)
+    .addCommand(mergeCommand)
     .addCommand(slerpCommand)
     .addCommand(litiCommand)
     .addCommand(inspectCommand)

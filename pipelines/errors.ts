@@ -12,8 +12,9 @@ export class InterruptedError extends Error {
   constructor(
     readonly signal: NodeJS.Signals,
     readonly isResumable = false,
+    howToGoOn = "run the same command again to go on",
   ) {
-    super(`interrupted by ${signal}${isResumable ? "; run the same command again to go on" : ""}`);
+    super(`interrupted by ${signal}${isResumable ? `; ${howToGoOn}` : ""}`);
   }
 }
 
@@ -29,6 +30,7 @@ const userErrors = new Set([
   "DataError",
   "ScheduleError",
   "ModelError",
+  "RecipeError",
   "SafetensorsError",
   "SetupError",
   "TeacherError",

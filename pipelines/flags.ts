@@ -23,6 +23,14 @@ export const number =
     throw new InvalidArgumentError(`expected a number, ${range}`);
   };
 
+/** Bytes, such as 5GB: units are powers of 1000, as in huggingface_hub and mergekit. */
+export function bytes(text: string): number {
+  const [, count, unit] = /^(\d+(?:\.\d+)?) ?([KMGT]?)B?$/i.exec(text) ?? [];
+  const value = Math.floor(Number(count) * 1000 ** ["", "K", "M", "G", "T"].indexOf((unit ?? "").toUpperCase()));
+  if (count !== undefined && value > 0) return value;
+  throw new InvalidArgumentError("expected a size, such as 5GB or 500MB");
+}
+
 /** A share of probability: more than 0, at most 1. */
 export function share(text: string): number {
   const value = Number(text);

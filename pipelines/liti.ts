@@ -16,7 +16,7 @@ export const litiCommand = new Command("liti")
   )
   .option("--overwrite", "replace --out if it is a model already", false)
   .action(async (options) => {
-    const { litiCheckpoints } = await import("../merge/engine.js");
+    const { litiCheckpoints } = await import("../merge/warp.js");
     await litiCheckpoints(options);
     process.stdout.write(`wrote ${options.out}\n`);
   });

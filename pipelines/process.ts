@@ -5,11 +5,11 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
+import { compiledModule } from "../config/paths.js";
 import { ChildCrash, InterruptedError } from "./errors.js";
 import type { OnEvent } from "./events.js";
 import { type FromChild, fromPlainError, type ToChild } from "./messages.js";
 import { forEachLine, isNativeNoise } from "./native-noise.js";
-import { compiledModule } from "../config/paths.js";
 
 /** The modules of pipelines/tasks. */
 export type TaskName = "sft" | "distill" | "rl" | "warp" | "generate" | "score" | "eval" | "serve";

@@ -1,5 +1,5 @@
 /** The geometry of a merge, layer by layer: do the runs agree on a direction, and how far did they go? */
-import type { GroupStatistics } from "../merge/engine.js";
+import type { GroupStatistics } from "../merge/warp.js";
 import { colorBy, draw, HALF } from "./report-draw.js";
 
 export type MergeCharts = {

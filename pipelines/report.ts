@@ -1,6 +1,6 @@
 /** report.html of a run: one page with everything in it, to be read without a network and without scripts. */
 import type { Judged } from "../distill/evaluate.js";
-import type { GroupStatistics } from "../merge/engine.js";
+import type { GroupStatistics } from "../merge/warp.js";
 import type { Curve } from "./report-curves.js";
 import { STYLE } from "./report-style.js";
 import type { ResultRow } from "./results.js";

@@ -1,8 +1,8 @@
 /** `heddle slerp`: the merge of WARP by flags. */
 import { Command, Option } from "@commander-js/extra-typings";
 import { GRANULARITIES } from "../merge/groups.js";
-import type { GroupStatistics } from "../merge/measure.js";
 import { MERGE_DTYPES } from "../merge/options.js";
+import type { GroupStatistics } from "../merge/warp.js";
 import { UserError } from "./errors.js";
 import { existingFolder, number } from "./flags.js";
 
@@ -23,7 +23,7 @@ export const slerpCommand = new Command("slerp")
   .option("--overwrite", "replace --out if it is a model already", false)
   .action(async ({ run: runs, ...options }) => {
     if (runs.length < 2) throw new UserError("--run: expected two or more (for one model, use heddle liti)");
-    const { slerpCheckpoints } = await import("../merge/engine.js");
+    const { slerpCheckpoints } = await import("../merge/warp.js");
     const statistics = await slerpCheckpoints({ ...options, runs });
     process.stdout.write(`${statisticsText(statistics)}wrote ${options.out}\n`);
   });

@@ -19,7 +19,14 @@ interface Kernels {
   weightedSum(terms: number, sources: number, count: number, target: number): void;
 }
 
-let memory: WebAssembly.Memory | undefined;
+/** What is used here of a global that TypeScript knows only together with a browser's. */
+declare const WebAssembly: {
+  Memory: new (size: { initial: number }) => { readonly buffer: ArrayBuffer; grow(pages: number): number };
+  Module: new (bytes: Uint8Array) => object;
+  Instance: new (module: object, imports: object) => { readonly exports: object };
+};
+
+let memory: InstanceType<typeof WebAssembly.Memory> | undefined;
 let kernels: Kernels;
 let used = FIRST;
 
@@ -28,7 +35,7 @@ export function clearArena(bytes: number): void {
   if (memory === undefined) {
     memory = new WebAssembly.Memory({ initial: 1 });
     const module = new WebAssembly.Module(readFileSync(compiledModule("merge/simd/kernels.wasm")));
-    kernels = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernels;
+    kernels = new WebAssembly.Instance(module, { env: { memory } }).exports as Kernels;
   }
   const missing = FIRST + bytes - memory.buffer.byteLength;
   if (missing > 0) memory.grow(Math.ceil(missing / PAGE_BYTES));

@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { compileSchedule } from "../../config/schedule.js";
 import { answerOf } from "../../distill/data.js";
-import { type GroupStatistics, slerpCheckpoints } from "../../merge/engine.js";
+import { type GroupStatistics, slerpCheckpoints } from "../../merge/warp.js";
 import type { Dtype } from "../../model/json.js";
 import { openModel } from "../../model/load.js";
 import { type ConfigFor, stringifyConfig } from "../config.js";

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Dtype, fromFloat32, type NamedTensor, openCheckpoint, toFloat32, writeCheckpoint } from "safetensors-ts";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { lerpCheckpoints, litiCheckpoints, type MergeOptions, slerpCheckpoints } from "../../merge/engine.js";
 import { GRANULARITIES } from "../../merge/groups.js";
 import { slerp } from "../../merge/slerp.js";
+import { lerpCheckpoints, litiCheckpoints, type MergeOptions, slerpCheckpoints } from "../../merge/warp.js";
 import { maxDifference, tensorsUnder, warp } from "./warp-fixture.js";
 
 const CONFIG = '{\n  "model_type": "gemma2",\n  "rope_theta": 10000.0,\n  "torch_dtype": "float32"\n}\n';
@@ -63,6 +63,7 @@ const defaults = (): MergeOptions => ({
   eta: 1,
   dtype: "float32",
 });
+const file = (model: string) => join(model, "model.safetensors");
 /** A SafetensorsError with exactly this message. */
 const problem = (message: string) => expect.objectContaining({ name: "SafetensorsError", message });
 /** A ModelError with exactly this message. */
@@ -114,8 +115,29 @@ describe("slerpCheckpoints", () => {
         angles: [angle],
         cosines: [cosine],
         mergedNorm: expect.closeTo(5, 12),
+        baseNorm: 0,
+        pairwise: [
+          [1, 0],
+          [0, 1],
+        ],
+        normRatios: [1, 1],
+        signConflicts: 0,
       },
-      { group: "norm", tensors: 1, norms: [0, 2], angles: [null], cosines: [null], mergedNorm: 1 },
+      {
+        group: "norm",
+        tensors: 1,
+        norms: [0, 2],
+        angles: [null],
+        cosines: [null],
+        mergedNorm: 1,
+        baseNorm: 1,
+        pairwise: [
+          [null, null],
+          [null, 1],
+        ],
+        normRatios: [null, null],
+        signConflicts: 0,
+      },
     ]);
     const [average] = await lerpCheckpoints({ ...merge, out: join(folder, "average") });
     expect(average).toMatchObject({ norms: [5, 5], angles: [angle], mergedNorm: expect.closeTo(5 * Math.SQRT1_2, 12) });
@@ -224,7 +246,9 @@ describe("the folder that is written", () => {
     expect([...(await checkpoint.read("mask"))]).toEqual([1, 0]);
     await checkpoint.close();
     await expect(slerpCheckpoints({ ...options, runs: [same, other], overwrite: true })).rejects.toThrow(
-      problem(`${other}: tensor "mask" of dtype I8 differs from ${init}'s of I8: only float tensors can be merged`),
+      problem(
+        `${file(other)}: tensor "mask" of dtype I8 differs from ${file(init)}'s of I8: only float tensors can be merged`,
+      ),
     );
   });
 });
@@ -257,7 +281,7 @@ describe("errors come before anything is written", () => {
       const bad = await writeModel(join(folder, "bad"), [f32("a", 1), f32("w", 1, value, 3)]);
       for (const merge of [slerpCheckpoints, lerpCheckpoints]) {
         await expect(merge({ ...defaults(), init, runs: [init, bad] })).rejects.toThrow(
-          problem(`${bad}: tensor "w" holds ${text} at element 1`),
+          problem(`${file(bad)}: tensor "w" holds ${text} at element 1`),
         );
       }
     }

@@ -1,0 +1,236 @@
+// Computes parts of output tensors, in the thread it runs in: reads the sources, applies methods, gives bytes to store.
+import {
+  BITS,
+  type Dtype,
+  type FloatDtype,
+  fromFloat32,
+  isFloatDtype,
+  SafetensorsError,
+  toFloat32,
+} from "safetensors-ts";
+import { measureGeometry } from "./geometry.js";
+import { addLoraRows } from "./lora.js";
+import type { Known, Part } from "./method.js";
+import { METHODS } from "./methods.js";
+import type { PartRange } from "./parts.js";
+import type { LoraSource, MergeSource, OutputTensor, RowsSource, Source, TensorPlace } from "./plan.js";
+import {
+  allocateBytes,
+  allocateFloats,
+  arenaBytes,
+  clearArena,
+  decodeBfloat16,
+  encodeBfloat16,
+  isFiniteArray,
+} from "./simd/arena.js";
+
+/** The files of a plan, as one thread sees them. */
+export interface Files {
+  readonly paths: readonly string[];
+  /** Fills `into` with the bytes of file number `file` from byte `position` on. */
+  read(file: number, position: number, into: Uint8Array): void;
+}
+
+/** What has been concluded so far of each merge of the recipe, by `MergeSource.merge`. */
+export type KnownByMerge = Readonly<Record<number, Known>>;
+
+/** A part of an output tensor. */
+export interface Place {
+  readonly tensor: OutputTensor;
+  readonly range: PartRange;
+  readonly known: KnownByMerge;
+}
+
+/** The sums of one pass of a merge over one part. */
+export function measurePart(files: Files, place: Place, merge: number, pass: number): Float64Array {
+  clearArena(arenaBytesOf(place.tensor.source, place.range));
+  const node = findMerge(place.tensor.source, merge)!;
+  return METHODS[node.method].passes[pass]!.measure(
+    sourcesOf(files, place, node),
+    node.settings,
+    place.known[merge] ?? [],
+  );
+}
+
+/** The bytes of one part to store, valid until the next call, and its geometry (see geometry.ts) where it is wanted. */
+export function computePart(
+  files: Files,
+  place: Place,
+  isMeasured: boolean,
+): { bytes: Uint8Array; geometry: Float64Array | null } {
+  const { tensor, range } = place;
+  clearArena(arenaBytesOf(tensor.source, range) + arenaBytes(range.length, BITS[tensor.dtype] / 8));
+  if (isCopied(tensor)) return { bytes: copyPart(files, place), geometry: null };
+  const { source } = tensor;
+  const part = source.kind === "merge" ? sourcesOf(files, place, source) : null;
+  const values = source.kind === "merge" ? combine(place, source, part!) : evaluate(files, place, source);
+  const dtype = tensor.dtype as FloatDtype;
+  if (!isFiniteArray(values)) throw notFinite(values, "the result", place);
+  const into = allocateBytes(range.length, BITS[dtype] / 8);
+  if (dtype === "BF16") encodeBfloat16(values, into);
+  else fromFloat32(values, dtype, into);
+  // float16 ends at 65504: what fits in the inputs may not fit here.
+  if (dtype === "F16") {
+    const stored = toFloat32(into, dtype);
+    if (!stored.every(Number.isFinite)) throw notFinite(stored, "result as float16", place);
+  }
+  return { bytes: into, geometry: isMeasured && part?.base ? measureGeometry(part) : null };
+}
+
+/** Whether a tensor is stored as it is read, byte for byte. */
+const isCopied = ({ source, dtype }: OutputTensor): boolean => source.kind === "tensor" && source.place.dtype === dtype;
+
+/** The merge of that number within a tensor's source, if it is there. */
+export function findMerge(source: Source | null, merge: number): MergeSource | undefined {
+  if (source === null) return undefined;
+  if (source.kind === "lora") return findMerge(source.of, merge);
+  if (source.kind !== "merge") return undefined;
+  if (source.merge === merge) return source;
+  for (const inner of [source.base, ...source.models]) {
+    const found = findMerge(inner, merge);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+/** Room in the arena for everything that a part of this source needs at a time. */
+function arenaBytesOf(source: Source, { length, columns }: PartRange): number {
+  const floats = arenaBytes(length, 4);
+  switch (source.kind) {
+    case "tensor":
+      return floats + arenaBytes(length, bytesPerElement(source.place.dtype));
+    case "rows":
+      return floats;
+    case "lora":
+      return arenaBytesOf(source.of, { length, columns } as PartRange);
+    case "merge": {
+      const inputs = [source.base, ...source.models].filter((input) => input !== null);
+      return inputs.reduce((sum, input) => sum + arenaBytesOf(input, { length, columns } as PartRange), floats);
+    }
+  }
+}
+
+function evaluate(files: Files, place: Place, source: Source): Float32Array {
+  switch (source.kind) {
+    case "tensor":
+      return readFloats(files, place, source.place);
+    case "rows":
+      return gatherRows(files, place, source);
+    case "lora":
+      return addAdapter(files, place, source);
+    case "merge":
+      return combine(place, source, sourcesOf(files, place, source));
+  }
+}
+
+function combine({ range, known }: Place, { method, settings, merge }: MergeSource, part: Part): Float32Array {
+  const out = allocateFloats(range.length);
+  METHODS[method].combine(part, settings, known[merge] ?? [], out);
+  return out;
+}
+
+/** What a method sees of a part. */
+function sourcesOf(files: Files, place: Place, { base, models }: MergeSource): Part {
+  return {
+    ...place.range,
+    base: base && evaluate(files, place, base),
+    models: models.map((model) => evaluate(files, place, model)),
+  };
+}
+
+const bytesPerElement = (dtype: Dtype) => Math.max(1, BITS[dtype] / 8);
+
+function readFloats(files: Files, place: Place, from: TensorPlace): Float32Array {
+  const { start, length } = place.range;
+  const size = bytesPerElement(from.dtype);
+  const raw = allocateBytes(length, size);
+  files.read(from.file, from.position + start * size, raw);
+  if (from.dtype === "F32") {
+    const values = new Float32Array(raw.buffer, raw.byteOffset, length);
+    if (!isFiniteArray(values)) throw notFinite(values, files.paths[from.file]!, place);
+    return values;
+  }
+  const values = allocateFloats(length);
+  if (from.dtype === "BF16") {
+    if (!decodeBfloat16(raw, values)) throw notFinite(values, files.paths[from.file]!, place);
+    return values;
+  }
+  toFloat32(raw, from.dtype, values);
+  if (!isFiniteArray(values)) throw notFinite(values, files.paths[from.file]!, place);
+  return values;
+}
+
+/** Rows of other tensors, each the mean of those picked for it; neighbours that are neighbours there are read together. */
+function gatherRows(files: Files, place: Place, { places, picks, tensors, rows }: RowsSource): Float32Array {
+  const { start, length, columns } = place.range;
+  const out = allocateFloats(length).fill(0);
+  const firstRow = start / columns;
+  const read = (pick: number, count: number): Float32Array => {
+    const from = places[tensors[pick]!]!;
+    const size = bytesPerElement(from.dtype);
+    const raw = new Uint8Array(count * columns * size);
+    files.read(from.file, from.position + rows[pick]! * columns * size, raw);
+    const values = toFloat32(raw, from.dtype);
+    if (!values.every(Number.isFinite)) throw notFinite(values, files.paths[from.file]!, place);
+    return values;
+  };
+  const isSingle = (row: number) => picks[row + 1]! - picks[row]! === 1;
+  const endRow = firstRow + length / columns;
+  for (let row = firstRow; row < endRow; ) {
+    const first = picks[row]!;
+    let count = 1;
+    if (isSingle(row)) {
+      const follows = (k: number) => tensors[first + k] === tensors[first] && rows[first + k] === rows[first]! + k;
+      while (row + count < endRow && isSingle(row + count) && follows(count)) count++;
+      out.set(read(first, count), (row - firstRow) * columns);
+    } else {
+      const mean = out.subarray((row - firstRow) * columns, (row - firstRow + 1) * columns);
+      const owners = picks[row + 1]! - first;
+      for (let k = 0; k < owners; k++) {
+        const values = read(first + k, 1);
+        for (let i = 0; i < columns; i++) mean[i]! += values[i]! / owners;
+      }
+    }
+    row += count;
+  }
+  return out;
+}
+
+function addAdapter(files: Files, place: Place, { of, a, b, scale }: LoraSource): Float32Array {
+  const { start, length, columns } = place.range;
+  const values = evaluate(files, place, of);
+  const rank = a.shape[0]!;
+  const firstRow = Math.floor(start / columns);
+  const rows = Math.ceil((start + length) / columns) - firstRow;
+  const read = (from: TensorPlace, first: number, count: number) => {
+    const size = bytesPerElement(from.dtype);
+    const raw = new Uint8Array(count * size);
+    files.read(from.file, from.position + first * size, raw);
+    return toFloat32(raw, from.dtype);
+  };
+  addLoraRows(values, 0, read(a, 0, rank * columns), read(b, firstRow * rank, rows * rank), columns, rank, scale);
+  return values;
+}
+
+/** The bytes as they are. Throws unless all models that hold the tensor hold the same. */
+function copyPart(files: Files, { tensor, range }: Place): Uint8Array {
+  const { place } = tensor.source as Extract<Source, { kind: "tensor" }>;
+  const size = bytesPerElement(place.dtype);
+  const bytes = allocateBytes(range.length, size);
+  files.read(place.file, place.position + range.start * size, bytes);
+  if (isFloatDtype(tensor.dtype)) return bytes;
+  const other = new Uint8Array(bytes.length);
+  for (const { file, position, dtype } of tensor.sameAs ?? []) {
+    files.read(file, position + range.start * size, other);
+    if (dtype === place.dtype && Buffer.compare(bytes, other) === 0) continue;
+    const problem = `tensor "${tensor.name}" of dtype ${dtype} differs from ${files.paths[place.file]}'s of ${place.dtype}: only float tensors can be merged`;
+    throw new SafetensorsError(files.paths[file], problem, tensor.name);
+  }
+  return bytes;
+}
+
+function notFinite(values: Float32Array, path: string, { tensor, range }: Place): SafetensorsError {
+  const index = values.findIndex((x) => !Number.isFinite(x));
+  const problem = `tensor "${tensor.name}" holds ${values[index]} at element ${range.start + index}`;
+  return new SafetensorsError(path, problem, tensor.name);
+}
