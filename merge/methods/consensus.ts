@@ -1,8 +1,8 @@
 // The election of signs of TIES (arXiv 2306.01708, section 3.2), for a block of elements.
 import { BLOCK_ELEMENTS } from "../selection.js";
 
-/** Weights whose sum is closer to zero than this are not divided by. */
-const MIN_WEIGHT = 1e-8;
+/** Added to a sum of weights, which it changes only where that is 0. */
+const TINY = 1e-300;
 
 /**
  * Votes for each element of a block. The sum of those of one sign is (size + or - sum) / 2, and that of their weights
@@ -40,27 +40,57 @@ export function addVotes(
   scale: number,
   weight: number,
 ): void {
+  addSums(sum, size, values, count, scale);
+  addWeights(weights, balance, bits, count, weight, Math.sign(scale) * weight);
+}
+
+function addSums(sum: Float64Array, size: Float64Array, values: Float32Array, count: number, scale: number): void {
   const magnitude = Math.abs(scale);
-  const signed = Math.sign(scale) * weight;
   for (let i = 0; i < count; i++) {
     const value = values[i]!;
+    sum[i] = sum[i]! + scale * value;
+    size[i] = size[i]! + magnitude * Math.abs(value);
+  }
+}
+
+function addWeights(
+  weights: Float64Array,
+  balance: Float64Array,
+  bits: Int32Array,
+  count: number,
+  weight: number,
+  signed: number,
+): void {
+  for (let i = 0; i < count; i++) {
     // -1, 0 or 1: the sign of a float is the sign of its bits as an integer.
-    const sign = (bits[i]! >> 31) | (-bits[i]! >>> 31);
-    sum[i]! += scale * value;
-    size[i]! += magnitude * Math.abs(value);
-    balance[i]! += signed * sign;
-    weights[i]! += weight * (sign & 1);
+    const sign = (bits[i]! >> 31) | ((0 - bits[i]!) >>> 31);
+    balance[i] = balance[i]! + signed * sign;
+    weights[i] = weights[i]! + weight * (sign & 1);
   }
 }
 
 /**
- * The sum of the votes whose sign is that of the `majority` (0 counts as positive), divided by the sum of their weights
- * where `normalize` is set and that is not zero.
+ * out_i = base_i + lambda * the sum of the votes whose sign is that of the `majority` (0 counts as positive), for `count`
+ * elements from `start` on. With `normalize` the sum is divided by that of their weights, where it is not zero.
  */
-export function electedVote(ballot: Ballot, i: number, majority: number, normalize: boolean): number {
-  const side = majority >= 0 ? 0.5 : -0.5;
-  const elected = 0.5 * ballot.sum[i]! + side * ballot.size[i]!;
-  if (!normalize) return elected;
-  const weight = 0.5 * ballot.weight[i]! + side * ballot.balance[i]!;
-  return Math.abs(weight) < MIN_WEIGHT ? elected : elected / weight;
+export function electInto(
+  out: Float32Array,
+  base: Float32Array,
+  start: number,
+  count: number,
+  ballot: Ballot,
+  majority: Float64Array,
+  lambda: number,
+  normalize: boolean,
+): void {
+  const { sum, size, weight, balance } = ballot;
+  const signs = new Int32Array(majority.buffer);
+  for (let i = 0; i < count; i++) {
+    // The upper half of a float64 has its sign: 1/2 or -1/2 without a branch, which would be mispredicted.
+    const side = 0.5 + (signs[2 * i + 1]! >> 31);
+    const elected = lambda * (0.5 * sum[i]! + side * size[i]!);
+    // Without votes this is 0 / TINY.
+    const total = normalize ? 0.5 * weight[i]! + side * balance[i]! + TINY : 1;
+    out[start + i] = base[start + i]! + elected / total;
+  }
 }

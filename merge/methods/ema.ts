@@ -1,5 +1,5 @@
 import { defineMethod } from "../method.js";
-import { weightedSumInto } from "../task-vectors.js";
+import { weightedSumInto } from "../simd/arena.js";
 
 /**
  * Exponential moving average of checkpoints in their order: e = model_1, then e <- (1 - mu) e + mu model_m.

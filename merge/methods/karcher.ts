@@ -1,5 +1,6 @@
 import { defineMethod } from "../method.js";
-import { type Products, weightedNorm, weightedSumInto } from "../task-vectors.js";
+import { weightedSumInto } from "../simd/arena.js";
+import { type Products, weightedNorm } from "../task-vectors.js";
 import { measureSources, toProducts } from "./weighted.js";
 
 /** Unit vectors whose angle has a smaller sine are the same or opposite. Opposite ones have no shortest arc between them. */

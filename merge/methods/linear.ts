@@ -1,5 +1,5 @@
 import { defineMethod } from "../method.js";
-import { weightedSumInto } from "../task-vectors.js";
+import { weightedSumInto } from "../simd/arena.js";
 import { divisorOf } from "./weighted.js";
 
 /**

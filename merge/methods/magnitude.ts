@@ -1,6 +1,7 @@
 // Keeping elements of a task vector by their magnitude, exactly: TIES keeps the largest, breadcrumbs what is next to them.
 import type { Part, Values } from "../method.js";
 import { cutsOf, dropAbove, keepAbove, type Selection, selectionPasses, startCut } from "../selection.js";
+import { taskVectorInto } from "../task-vectors.js";
 import type { modelParameters, SparseSettings, Sparsifier } from "./sparse-task-arithmetic.js";
 
 type ModelValues = Values<typeof modelParameters>;
@@ -39,7 +40,5 @@ export function byMagnitude<V extends ModelValues>(ranks: Ranks<V>): Sparsifier<
 function magnitudes(part: Part, model: number): (start: number, count: number, scores: Float32Array) => void {
   const base = part.base!;
   const weights = part.models[model]!;
-  return (start, count, scores) => {
-    for (let i = 0; i < count; i++) scores[i] = weights[start + i]! - base[start + i]!;
-  };
+  return (start, count, scores) => taskVectorInto(scores, weights, base, start, count);
 }

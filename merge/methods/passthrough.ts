@@ -1,5 +1,5 @@
 import { defineMethod } from "../method.js";
-import { weightedSumInto } from "../task-vectors.js";
+import { weightedSumInto } from "../simd/arena.js";
 
 /** scale times the only model: for recipes that stack layers of several. A scale of 1 keeps every bit. */
 export const passthrough = defineMethod({

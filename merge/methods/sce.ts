@@ -1,6 +1,7 @@
 import { defineMethod, type Known, type ParameterSpecs, type Part, type SettingsOf } from "../method.js";
 import { BLOCK_ELEMENTS, cutsOf, keepAbove, type Selection, selectionPasses, startCut } from "../selection.js";
-import { addVotes, clearBallot, electedVote, newBallot } from "./consensus.js";
+import { taskVectorInto } from "../task-vectors.js";
+import { addVotes, clearBallot, electInto, newBallot } from "./consensus.js";
 
 const global = {
   select_topk: {
@@ -55,52 +56,63 @@ export const sce = defineMethod({
       majority.fill(0);
       for (const [m, { values, bits }] of models.entries()) {
         addVotes(ballot, values, bits, count, weights[m]!, weights[m]!);
-        for (let i = 0; i < count; i++) majority[i]! += values[i]!;
+        addInto(majority, values, count);
       }
-      for (let i = 0; i < count; i++) out[start + i] = base[start + i]! + electedVote(ballot, i, majority[i]!, true);
+      electInto(out, base, start, count, ballot, majority, 1, true);
     });
   },
 });
 
-/** The next elements of a model's task vector: float32 values and the same as bits. Zeros are positive. */
+/** A block of a model's task vector: float32 values and the same as bits. Zeros are positive. */
 interface Delta {
   readonly values: Float32Array;
   readonly bits: Int32Array;
 }
 
-const newDeltas = ({ models }: Part): readonly Delta[] =>
-  models.map(() => {
+/** A block of the task vectors, and room for sums over them. */
+interface Deltas {
+  readonly models: readonly Delta[];
+  readonly mean: Float64Array;
+  readonly squares: Float64Array;
+}
+
+const newDeltas = ({ models }: Part): Deltas => ({
+  models: models.map(() => {
     const values = new Float32Array(BLOCK_ELEMENTS);
     return { values, bits: new Int32Array(values.buffer) };
-  });
+  }),
+  mean: new Float64Array(BLOCK_ELEMENTS),
+  squares: new Float64Array(BLOCK_ELEMENTS),
+});
 
-function fillDeltas(deltas: readonly Delta[], { base, models }: Part, start: number, count: number): void {
-  const from = base!;
-  for (const [m, { values }] of deltas.entries()) {
-    const model = models[m]!;
-    // -0 + 0 is 0: a zero has no sign.
-    for (let i = 0; i < count; i++) values[i] = model[start + i]! - from[start + i]! + 0;
-  }
+function fillDeltas({ models }: Deltas, part: Part, start: number, count: number): void {
+  for (const [m, { values }] of models.entries()) taskVectorInto(values, part.models[m]!, part.base!, start, count);
 }
 
 /** Population variance of the task vectors at each element; exactly 0 where they are equal. */
-function variances(deltas: readonly Delta[], count: number, scores: Float32Array): void {
-  if (deltas.length === 2) {
-    const [first, second] = [deltas[0]!.values, deltas[1]!.values];
-    for (let i = 0; i < count; i++) {
-      const half = (first[i]! - second[i]!) / 2;
-      scores[i] = half * half;
-    }
-    return;
-  }
+function variances({ models, mean, squares }: Deltas, count: number, scores: Float32Array): void {
+  mean.fill(0);
+  squares.fill(0);
+  for (const { values } of models) addInto(mean, values, count);
+  for (let i = 0; i < count; i++) mean[i] = mean[i]! / models.length;
+  for (const { values } of models) addSquares(squares, values, mean, count);
+  for (let i = 0; i < count; i++) scores[i] = squares[i]! / models.length;
+}
+
+function addInto(sum: Float64Array, values: Float32Array, count: number): void {
+  for (let i = 0; i < count; i++) sum[i] = sum[i]! + values[i]!;
+}
+
+function addSquares(squares: Float64Array, values: Float32Array, mean: Float64Array, count: number): void {
   for (let i = 0; i < count; i++) {
-    let sum = 0;
-    for (let m = 0; m < deltas.length; m++) sum += deltas[m]!.values[i]!;
-    const mean = sum / deltas.length;
-    let squares = 0;
-    for (let m = 0; m < deltas.length; m++) squares += (deltas[m]!.values[i]! - mean) ** 2;
-    scores[i] = squares / deltas.length;
+    const difference = values[i]! - mean[i]!;
+    squares[i] = squares[i]! + difference * difference;
   }
+}
+
+/** What is selected has a positive score, so that the sign of its negative is all ones. */
+function keepSelected(bits: Int32Array, selected: Int32Array, count: number): void {
+  for (let i = 0; i < count; i++) bits[i] = bits[i]! & ((0 - selected[i]!) >> 31);
 }
 
 /** Calls `look` with each block of the models' task vectors, zero where an element is not selected. */
@@ -120,10 +132,9 @@ function forSelected(
     if (cutting) {
       variances(deltas, count, scores);
       keepAbove(selected, count, cutting);
-      // What is selected has a positive score, so that the sign of its negative is all ones.
-      for (const { bits } of deltas) for (let i = 0; i < count; i++) bits[i] = bits[i]! & (-selected[i]! >> 31);
+      for (const { bits } of deltas.models) keepSelected(bits, selected, count);
     }
-    look(start, count, deltas);
+    look(start, count, deltas.models);
   }
 }
 

@@ -1,6 +1,7 @@
 import { defineMethod } from "../method.js";
+import { weightedSumInto } from "../simd/arena.js";
 import { arcWeights } from "../slerp.js";
-import { type Products, weightedSumInto } from "../task-vectors.js";
+import type { Products } from "../task-vectors.js";
 import { measureSources, sourcesOf, toProducts } from "./weighted.js";
 
 /** Tensors whose cosine is further from zero are interpolated on the line. Siblings of one base mostly are: see `nuslerp`. */

@@ -1,7 +1,8 @@
 // Task arithmetic in which models keep a part of their task vector: TIES, DARE, DELLA and breadcrumbs are all made of this.
 import type { Known, Method, ParameterSpecs, Part, Pass, Settings, Values } from "../method.js";
 import { BLOCK_ELEMENTS } from "../selection.js";
-import { addVotes, clearBallot, electedVote, newBallot } from "./consensus.js";
+import { taskVectorInto } from "../task-vectors.js";
+import { addVotes, clearBallot, electInto, newBallot } from "./consensus.js";
 import { divisorOf } from "./weighted.js";
 
 /** Parameters of each model that all these methods have. */
@@ -125,12 +126,25 @@ function combineAll<V extends Values<typeof modelParameters>>(
     for (const [m, keep] of keepers.entries()) {
       fillBlock(block, part, m, start);
       keep(block);
-      const { values, count } = block;
-      const scale = scales[m]!;
-      for (let i = 0; i < count; i++) sum[i]! += scale * values[i]!;
+      addScaled(sum, block.values, block.count, scales[m]!);
     }
-    for (let i = 0; i < block.count; i++) out[start + i] = base[start + i]! + factor * sum[i]!;
+    addSum(out, base, start, block.count, sum, factor);
   }
+}
+
+function addScaled(sum: Float64Array, values: Float32Array, count: number, scale: number): void {
+  for (let i = 0; i < count; i++) sum[i] = sum[i]! + scale * values[i]!;
+}
+
+function addSum(
+  out: Float32Array,
+  base: Float32Array,
+  start: number,
+  count: number,
+  sum: Float64Array,
+  factor: number,
+): void {
+  for (let i = 0; i < count; i++) out[start + i] = base[start + i]! + factor * sum[i]!;
 }
 
 /** As `combineAll`, where each element takes only those task vectors that have the sign of their sum. */
@@ -154,9 +168,7 @@ function combineElected<V extends Values<typeof modelParameters>>(
       keep(block);
       addVotes(ballot, block.values, block.bits, block.count, scales[m]!, settings.models[m]!.weight);
     }
-    for (let i = 0; i < block.count; i++) {
-      out[start + i] = base[start + i]! + lambda * electedVote(ballot, i, ballot.sum[i]!, normalize);
-    }
+    electInto(out, base, start, block.count, ballot, ballot.sum, lambda, normalize);
   }
 }
 
@@ -169,12 +181,8 @@ function newBlock({ needsRows }: { readonly needsRows?: boolean }, { columns, le
 
 /** Fills a block with a model's task vector from element `start` of the part on. */
 function fillBlock(block: Block, part: Part, model: number, start: number): void {
-  const { values } = block;
-  const base = part.base!;
-  const weights = part.models[model]!;
-  const count = Math.min(values.length, part.length - start);
-  // -0 + 0 is 0: a zero has no sign.
-  for (let i = 0; i < count; i++) values[i] = weights[start + i]! - base[start + i]! + 0;
+  const count = Math.min(block.values.length, part.length - start);
+  taskVectorInto(block.values, part.models[model]!, part.base!, start, count);
   block.start = start;
   block.count = count;
 }
@@ -192,14 +200,19 @@ function keeperOf<V extends Values<typeof modelParameters>>(
   return sparsifier.keeper(part, model, settings, known);
 }
 
-/** Two running sums: one would wait for itself. */
+/** Four running sums: one would wait for itself. */
 function sumOfMagnitudes({ values, count }: Block): number {
-  let even = 0;
-  let odd = 0;
+  let a = 0;
+  let b = 0;
+  let c = 0;
+  let d = 0;
   let i = 0;
-  for (; i + 1 < count; i += 2) {
-    even += Math.abs(values[i]!);
-    odd += Math.abs(values[i + 1]!);
+  for (; i + 3 < count; i += 4) {
+    a += Math.abs(values[i]!);
+    b += Math.abs(values[i + 1]!);
+    c += Math.abs(values[i + 2]!);
+    d += Math.abs(values[i + 3]!);
   }
-  return even + odd + (i < count ? Math.abs(values[i]!) : 0);
+  for (; i < count; i++) a += Math.abs(values[i]!);
+  return a + b + c + d;
 }

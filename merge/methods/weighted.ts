@@ -1,6 +1,7 @@
 // Methods that are a weighted sum of their sources, with weights that come of dot products: most of them.
 import type { Part } from "../method.js";
-import { addProducts, noProducts, type Products, weightedSumInto } from "../task-vectors.js";
+import { weightedSumInto } from "../simd/arena.js";
+import { addProducts, noProducts, type Products } from "../task-vectors.js";
 
 /** What a pass sums to know the Gram matrix of the task vectors: of the models themselves where there is no base. */
 export const measureTaskVectors = ({ base, models }: Part): Float64Array => flatProducts(base, models);
