@@ -1,9 +1,10 @@
 // Opens a checkpoint, one file or shards with an index, as if it were one file.
 import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { toFloat32 } from "./convert.js";
+
 import { SafetensorsError } from "./error.js";
 import { type FileTensor, openSafetensors, type SafetensorsFile } from "./open-file.js";
+import { toFloat32 } from "./to-float.js";
 
 export const SINGLE_NAME = "model.safetensors";
 export const INDEX_NAME = "model.safetensors.index.json";

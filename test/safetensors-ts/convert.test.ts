@@ -11,9 +11,6 @@ const decode = (dtype: Dtype, ...patterns: number[]) => [
   ...toFloat32(bytes(dtype.startsWith("F8") ? Uint8Array.from(patterns) : Uint16Array.from(patterns)), dtype),
 ];
 
-/** A SafetensorsError with exactly this message. */
-const problem = (message: string) => expect.objectContaining({ name: "SafetensorsError", message });
-
 describe("BF16", () => {
   test("is the upper half of a float32", () => {
     expect(decode("BF16", 0x3f80, 0xc000, 0x0001, 0x8000, 0x7f80)).toEqual([
@@ -106,10 +103,6 @@ describe("toFloat32", () => {
   test("is a view of aligned F32 data", () => {
     const data = bytes(Float32Array.of(1));
     expect(toFloat32(data, "F32").buffer).toBe(data.buffer);
-  });
-
-  test.each<Dtype>(["C64", "F4", "F6_E2M3", "F6_E3M2"])("refuses %s", (dtype) => {
-    expect(() => toFloat32(new Uint8Array(24), dtype)).toThrow(problem(`dtype ${dtype} cannot be read as float32`));
   });
 
   test("refuses a part of an element", () => {
