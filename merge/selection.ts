@@ -1,5 +1,6 @@
 // The k elements of largest magnitude of a tensor that is never held whole, exactly: by counting, in up to three readings.
 import type { Known, Part, Pass, Settings } from "./method.js";
+import { kernelsFor, scratchCounts, scratchFloats } from "./simd/arena.js";
 
 /** Elements that are looked at together: their scores stay in a core's nearest cache. */
 export const BLOCK_ELEMENTS = 2048;
@@ -72,8 +73,8 @@ function forBlocks<S extends Settings>(
   settings: S,
   look: (bits: Int32Array, count: number) => void,
 ): void {
-  const scores = new Float32Array(BLOCK_ELEMENTS);
-  const bits = new Int32Array(scores.buffer);
+  const scores = scratchFloats(BLOCK_ELEMENTS);
+  const bits = new Int32Array(scores.buffer, scores.byteOffset, scores.length);
   const score = selection.scorer(part, source, settings);
   for (let start = 0; start < part.length; start += BLOCK_ELEMENTS) {
     const count = Math.min(BLOCK_ELEMENTS, part.length - start);
@@ -86,24 +87,19 @@ function forBlocks<S extends Settings>(
 function countUpper<S extends Settings>(selection: Selection<S>, part: Part, settings: S): Float64Array {
   const sources = selection.sources(settings);
   const counts = new Float64Array(sources * UPPER_BINS);
+  const bins = scratchCounts(UPPER_BINS);
   for (let source = 0; source < sources; source++) {
-    const bins = counts.subarray(source * UPPER_BINS, (source + 1) * UPPER_BINS);
+    bins.fill(0);
     forBlocks(selection, part, source, settings, (bits, count) => addUpper(bins, bits, count));
+    counts.set(bins, source * UPPER_BINS);
   }
   return counts;
 }
 
-const upperOf = (bits: number): number => (bits & MAGNITUDE) >>> 16;
-
-function addUpper(bins: Float64Array, bits: Int32Array, count: number): void {
-  let i = 0;
-  for (; i + 3 < count; i += 4) {
-    bins[upperOf(bits[i]!)]!++;
-    bins[upperOf(bits[i + 1]!)]!++;
-    bins[upperOf(bits[i + 2]!)]!++;
-    bins[upperOf(bits[i + 3]!)]!++;
-  }
-  for (; i < count; i++) bins[upperOf(bits[i]!)]!++;
+function addUpper(bins: Uint32Array, bits: Int32Array, count: number): void {
+  const kernels = kernelsFor(bins, bits);
+  if (kernels) kernels.countUpper(bits.byteOffset, count, bins.byteOffset);
+  else for (let i = 0; i < count; i++) bins[(bits[i]! & MAGNITUDE) >>> 16]!++;
 }
 
 /** For each cut: the upper bits of its score, and how many elements of these upper bits are above it. */
@@ -129,43 +125,51 @@ function descend(bins: Float64Array, rank: number): [bin: number, rank: number] 
   return [bins.length, 0];
 }
 
+/** How many elements of the part that have the upper bits of a cut have which lower bits: bins for each cut. */
 function countLower<S extends Settings>(
   selection: Selection<S>,
   part: Part,
   settings: S,
   found: readonly number[],
 ): Float64Array {
-  const cuts = found.length / 2;
-  const perSource = cuts / selection.sources(settings);
-  const counts = new Float64Array(cuts * LOWER_BINS);
-  for (let cut = 0; cut < cuts; cut++) {
-    const upper = found[2 * cut]!;
-    const bins = counts.subarray(cut * LOWER_BINS, (cut + 1) * LOWER_BINS);
-    if (upper === UPPER_BINS) continue;
-    const first = upper * LOWER_BINS;
-    forBlocks(selection, part, Math.floor(cut / perSource), settings, (bits, count) =>
-      addLower(bins, bits, count, first),
-    );
-  }
+  const counts = new Float64Array((found.length / 2) * LOWER_BINS);
+  forSources(selection, settings, found.length / 2, (source, cuts) => {
+    const sought = cuts
+      .filter((cut) => found[2 * cut]! < UPPER_BINS)
+      .map((cut) => ({ cut, first: found[2 * cut]! * LOWER_BINS, bins: scratchCounts(LOWER_BINS) }));
+    if (sought.length === 0) return;
+    forBlocks(selection, part, source, settings, (bits, count) => {
+      for (const { bins, first } of sought) addLower(bins, bits, count, first);
+    });
+    for (const { bins, cut } of sought) counts.set(bins, cut * LOWER_BINS);
+  });
   return counts;
 }
 
-/** Counts the magnitudes from `first` on, each in a bin of its own. */
-function addLower(bins: Float64Array, bits: Int32Array, count: number, first: number): void {
-  let i = 0;
-  for (; i + 3 < count; i += 4) {
-    const a = ((bits[i]! & MAGNITUDE) - first) >>> 0;
-    const b = ((bits[i + 1]! & MAGNITUDE) - first) >>> 0;
-    const c = ((bits[i + 2]! & MAGNITUDE) - first) >>> 0;
-    const d = ((bits[i + 3]! & MAGNITUDE) - first) >>> 0;
-    if (a < LOWER_BINS) bins[a]!++;
-    if (b < LOWER_BINS) bins[b]!++;
-    if (c < LOWER_BINS) bins[c]!++;
-    if (d < LOWER_BINS) bins[d]!++;
+/** Calls `look` with each source and the numbers of its cuts. */
+function forSources<S extends Settings>(
+  selection: Selection<S>,
+  settings: S,
+  cuts: number,
+  look: (source: number, cuts: readonly number[]) => void,
+): void {
+  const sources = selection.sources(settings);
+  const each = cuts / sources;
+  for (let source = 0; source < sources; source++) {
+    look(
+      source,
+      Array.from({ length: each }, (_, c) => source * each + c),
+    );
   }
-  for (; i < count; i++) {
-    const a = ((bits[i]! & MAGNITUDE) - first) >>> 0;
-    if (a < LOWER_BINS) bins[a]!++;
+}
+
+/** Counts the magnitudes from `first` on, each in a bin of its own. */
+function addLower(bins: Uint32Array, bits: Int32Array, count: number, first: number): void {
+  const kernels = kernelsFor(bins, bits);
+  if (kernels) kernels.countLower(bits.byteOffset, count, first, bins.byteOffset);
+  for (let i = 0; kernels === undefined && i < count; i++) {
+    const bin = ((bits[i]! & MAGNITUDE) - first) >>> 0;
+    if (bin < LOWER_BINS) bins[bin]!++;
   }
 }
 
@@ -187,25 +191,23 @@ function countEqual<S extends Settings>(
   settings: S,
   found: readonly number[],
 ): Float64Array {
-  const cuts = found.length / 3;
-  const perSource = cuts / selection.sources(settings);
-  const counts = new Float64Array(cuts * part.parts);
-  for (let cut = 0; cut < cuts; cut++) {
-    const sought = found[3 * cut]!;
+  const counts = new Float64Array((found.length / 3) * part.parts);
+  forSources(selection, settings, found.length / 3, (source, cuts) => {
     // A cut between elements that differ goes through no part.
-    if (found[3 * cut + 1] === found[3 * cut + 2]) continue;
-    let equal = 0;
-    forBlocks(selection, part, Math.floor(cut / perSource), settings, (bits, count) => {
-      equal += countMagnitude(bits, count, sought);
+    const split = cuts.filter((cut) => found[3 * cut + 1]! < found[3 * cut + 2]!);
+    if (split.length === 0) return;
+    forBlocks(selection, part, source, settings, (bits, count) => {
+      for (const cut of split) counts[cut * part.parts + part.index]! += countMagnitude(bits, count, found[3 * cut]!);
     });
-    counts[cut * part.parts + part.index] = equal;
-  }
+  });
   return counts;
 }
 
 function countMagnitude(bits: Int32Array, count: number, sought: number): number {
-  let equal = 0;
-  for (let i = 0; i < count; i++) if ((bits[i]! & MAGNITUDE) === sought) equal++;
+  const kernels = kernelsFor(bits);
+  const whole = kernels === undefined ? 0 : count - (count % 4);
+  let equal = kernels === undefined ? 0 : kernels.countMagnitude(bits.byteOffset, whole, sought);
+  for (let i = whole; i < count; i++) if ((bits[i]! & MAGNITUDE) === sought) equal++;
   return equal;
 }
 
@@ -246,18 +248,10 @@ export function keepAbove(bits: Int32Array, count: number, cutting: Cutting): vo
 }
 
 function keepLarger(bits: Int32Array, count: number, above: number): void {
-  let i = 0;
-  for (; i + 3 < count; i += 4) {
-    const a = bits[i]!;
-    const b = bits[i + 1]!;
-    const c = bits[i + 2]!;
-    const d = bits[i + 3]!;
-    bits[i] = a & ((above - (a & MAGNITUDE)) >> 31);
-    bits[i + 1] = b & ((above - (b & MAGNITUDE)) >> 31);
-    bits[i + 2] = c & ((above - (c & MAGNITUDE)) >> 31);
-    bits[i + 3] = d & ((above - (d & MAGNITUDE)) >> 31);
-  }
-  for (; i < count; i++) bits[i] = bits[i]! & ((above - (bits[i]! & MAGNITUDE)) >> 31);
+  const kernels = kernelsFor(bits);
+  const whole = kernels === undefined ? 0 : count - (count % 4);
+  kernels?.keepLarger(bits.byteOffset, whole, above);
+  for (let i = whole; i < count; i++) bits[i] = bits[i]! & ((above - (bits[i]! & MAGNITUDE)) >> 31);
 }
 
 function keepWithEqual(bits: Int32Array, count: number, cutting: Cutting): void {

@@ -1,6 +1,6 @@
 // A task vector is what a run changed: its weights minus the weights it started from. All merges here are sums of them.
 
-import { dotOfDifferences, weightedSumInto } from "./simd/arena.js";
+import { dotOfDifferences, kernelsFor, weightedSumInto } from "./simd/arena.js";
 
 /**
  * Dot products of the runs' task vectors, the Gram matrix: products[a][b] = sum over i of (a_i - init_i) (b_i - init_i).
@@ -68,14 +68,9 @@ export function taskVectorInto(
   start: number,
   count: number,
 ): void {
-  let i = 0;
-  for (; i + 3 < count; i += 4) {
-    const at = start + i;
-    // -0 + 0 is 0.
-    into[i] = model[at]! - init[at]! + 0;
-    into[i + 1] = model[at + 1]! - init[at + 1]! + 0;
-    into[i + 2] = model[at + 2]! - init[at + 2]! + 0;
-    into[i + 3] = model[at + 3]! - init[at + 3]! + 0;
-  }
-  for (; i < count; i++) into[i] = model[start + i]! - init[start + i]! + 0;
+  const kernels = kernelsFor(into, model, init);
+  const whole = kernels === undefined ? 0 : count - (count % 4);
+  kernels?.taskVector(init.byteOffset + 4 * start, model.byteOffset + 4 * start, whole, into.byteOffset);
+  // -0 + 0 is 0.
+  for (let i = whole; i < count; i++) into[i] = model[start + i]! - init[start + i]! + 0;
 }

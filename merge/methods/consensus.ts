@@ -1,5 +1,6 @@
 // The election of signs of TIES (arXiv 2306.01708, section 3.2), for a block of elements.
 import { BLOCK_ELEMENTS } from "../selection.js";
+import { kernelsFor, scratchDoubles } from "../simd/arena.js";
 
 /** Added to a sum of weights, which it changes only where that is 0. */
 const TINY = 1e-300;
@@ -18,10 +19,10 @@ export interface Ballot {
 }
 
 export const newBallot = (elements = BLOCK_ELEMENTS): Ballot => ({
-  sum: new Float64Array(elements),
-  size: new Float64Array(elements),
-  weight: new Float64Array(elements),
-  balance: new Float64Array(elements),
+  sum: scratchDoubles(elements),
+  size: scratchDoubles(elements),
+  weight: scratchDoubles(elements),
+  balance: scratchDoubles(elements),
 });
 
 export function clearBallot({ sum, size, weight, balance }: Ballot): void {
@@ -31,41 +32,25 @@ export function clearBallot({ sum, size, weight, balance }: Ballot): void {
   balance.fill(0);
 }
 
-/** Adds the votes scale * values of a model, which weigh `weight` each. `bits` are those of `values`, in which no zero is negative. */
+/** Adds the votes scale * values of a model, which weigh `weight` each. */
 export function addVotes(
   { sum, size, weight: weights, balance }: Ballot,
   values: Float32Array,
-  bits: Int32Array,
   count: number,
   scale: number,
   weight: number,
 ): void {
-  addSums(sum, size, values, count, scale);
-  addWeights(weights, balance, bits, count, weight, Math.sign(scale) * weight);
-}
-
-function addSums(sum: Float64Array, size: Float64Array, values: Float32Array, count: number, scale: number): void {
-  const magnitude = Math.abs(scale);
-  for (let i = 0; i < count; i++) {
-    const value = values[i]!;
-    sum[i] = sum[i]! + scale * value;
-    size[i] = size[i]! + magnitude * Math.abs(value);
-  }
-}
-
-function addWeights(
-  weights: Float64Array,
-  balance: Float64Array,
-  bits: Int32Array,
-  count: number,
-  weight: number,
-  signed: number,
-): void {
-  for (let i = 0; i < count; i++) {
-    // -1, 0 or 1: the sign of a float is the sign of its bits as an integer.
-    const sign = (bits[i]! >> 31) | ((0 - bits[i]!) >>> 31);
-    balance[i] = balance[i]! + signed * sign;
-    weights[i] = weights[i]! + weight * (sign & 1);
+  const kernels = kernelsFor(values, sum, size, weights, balance);
+  const whole = kernels === undefined ? 0 : count - (count % 2);
+  const [sums, sizes, weighed, balances] = [sum.byteOffset, size.byteOffset, weights.byteOffset, balance.byteOffset];
+  kernels?.addVotes(values.byteOffset, whole, scale, weight, sums, sizes, weighed, balances);
+  for (let i = whole; i < count; i++) {
+    const vote = scale * values[i]!;
+    sum[i]! += vote;
+    size[i]! += Math.abs(vote);
+    if (values[i] === 0) continue;
+    weights[i]! += weight;
+    balance[i]! += Math.sign(vote) * weight;
   }
 }
 
@@ -84,10 +69,23 @@ export function electInto(
   normalize: boolean,
 ): void {
   const { sum, size, weight, balance } = ballot;
-  const signs = new Int32Array(majority.buffer);
-  for (let i = 0; i < count; i++) {
-    // The upper half of a float64 has its sign: 1/2 or -1/2 without a branch, which would be mispredicted.
-    const side = 0.5 + (signs[2 * i + 1]! >> 31);
+  const kernels = kernelsFor(out, base, majority, sum, size, weight, balance);
+  const whole = kernels === undefined ? 0 : count - (count % 2);
+  kernels?.elect(
+    base.byteOffset + 4 * start,
+    majority.byteOffset,
+    sum.byteOffset,
+    size.byteOffset,
+    weight.byteOffset,
+    balance.byteOffset,
+    whole,
+    lambda,
+    normalize,
+    TINY,
+    out.byteOffset + 4 * start,
+  );
+  for (let i = whole; i < count; i++) {
+    const side = majority[i]! >= 0 ? 0.5 : -0.5;
     const elected = lambda * (0.5 * sum[i]! + side * size[i]!);
     // Without votes this is 0 / TINY.
     const total = normalize ? 0.5 * weight[i]! + side * balance[i]! + TINY : 1;

@@ -54,8 +54,8 @@ export const sce = defineMethod({
     forSelected(part, settings, known, (start, count, models) => {
       clearBallot(ballot);
       majority.fill(0);
-      for (const [m, { values, bits }] of models.entries()) {
-        addVotes(ballot, values, bits, count, weights[m]!, weights[m]!);
+      for (const [m, { values }] of models.entries()) {
+        addVotes(ballot, values, count, weights[m]!, weights[m]!);
         addInto(majority, values, count);
       }
       electInto(out, base, start, count, ballot, majority, 1, true);

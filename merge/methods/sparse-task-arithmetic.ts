@@ -1,6 +1,7 @@
 // Task arithmetic in which models keep a part of their task vector: TIES, DARE, DELLA and breadcrumbs are all made of this.
 import type { Known, Method, ParameterSpecs, Part, Pass, Settings, Values } from "../method.js";
 import { BLOCK_ELEMENTS } from "../selection.js";
+import { scratchFloats } from "../simd/arena.js";
 import { taskVectorInto } from "../task-vectors.js";
 import { addVotes, clearBallot, electInto, newBallot } from "./consensus.js";
 import { divisorOf } from "./weighted.js";
@@ -166,7 +167,7 @@ function combineElected<V extends Values<typeof modelParameters>>(
     for (const [m, keep] of keepers.entries()) {
       fillBlock(block, part, m, start);
       keep(block);
-      addVotes(ballot, block.values, block.bits, block.count, scales[m]!, settings.models[m]!.weight);
+      addVotes(ballot, block.values, block.count, scales[m]!, settings.models[m]!.weight);
     }
     electInto(out, base, start, block.count, ballot, ballot.sum, lambda, normalize);
   }
@@ -175,8 +176,8 @@ function combineElected<V extends Values<typeof modelParameters>>(
 /** Room for a block: whole rows where the sparsifier needs them. */
 function newBlock({ needsRows }: { readonly needsRows?: boolean }, { columns, length }: Part): Block {
   const rows = Math.max(1, Math.floor(BLOCK_ELEMENTS / columns));
-  const values = new Float32Array(Math.min(length, needsRows ? rows * columns : BLOCK_ELEMENTS));
-  return { values, bits: new Int32Array(values.buffer), start: 0, count: 0 };
+  const values = scratchFloats(Math.min(length, needsRows ? rows * columns : BLOCK_ELEMENTS));
+  return { values, bits: new Int32Array(values.buffer, values.byteOffset, values.length), start: 0, count: 0 };
 }
 
 /** Fills a block with a model's task vector from element `start` of the part on. */

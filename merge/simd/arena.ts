@@ -17,6 +17,34 @@ interface Kernels {
   dotOfDifferences(base: number, a: number, b: number, count: number): number;
   dot(a: number, b: number, count: number): number;
   weightedSum(terms: number, sources: number, count: number, target: number): void;
+  taskVector(base: number, model: number, count: number, target: number): void;
+  countUpper(bits: number, count: number, counts: number): void;
+  countLower(bits: number, count: number, first: number, counts: number): void;
+  countMagnitude(bits: number, count: number, sought: number): number;
+  keepLarger(bits: number, count: number, above: number): void;
+  addVotes(
+    values: number,
+    count: number,
+    scale: number,
+    weight: number,
+    sums: number,
+    sizes: number,
+    weights: number,
+    balances: number,
+  ): void;
+  elect(
+    base: number,
+    majority: number,
+    sums: number,
+    sizes: number,
+    weights: number,
+    balances: number,
+    count: number,
+    factor: number,
+    normalize: boolean,
+    tiny: number,
+    target: number,
+  ): void;
 }
 
 /** What is used here of a global that TypeScript knows only together with a browser's. */
@@ -30,14 +58,14 @@ let memory: InstanceType<typeof WebAssembly.Memory> | undefined;
 let kernels: Kernels;
 let used = FIRST;
 
-/** Gives back everything and makes room for `bytes`. Arrays of before are of no use any more. */
+/** Gives back everything and makes room for `bytes`, and for methods' own use. Arrays of before are of no use any more. */
 export function clearArena(bytes: number): void {
   if (memory === undefined) {
     memory = new WebAssembly.Memory({ initial: 1 });
     const module = new WebAssembly.Module(readFileSync(compiledModule("merge/simd/kernels.wasm")));
     kernels = new WebAssembly.Instance(module, { env: { memory } }).exports as Kernels;
   }
-  const missing = FIRST + bytes - memory.buffer.byteLength;
+  const missing = FIRST + SCRATCH_BYTES + bytes - memory.buffer.byteLength;
   if (missing > 0) memory.grow(Math.ceil(missing / PAGE_BYTES));
   used = FIRST;
 }
@@ -86,8 +114,31 @@ export function isFiniteArray(values: Float32Array): boolean {
   return kernels.holdsNonFinite(values.byteOffset, padded(values.length)) === 0;
 }
 
-/** Whether kernels can work on the array. */
-const isInArena = (array: Float32Array) => array.buffer === memory?.buffer;
+/**
+ * The kernels, where all arrays lie in the arena. They do whole vectors: what is left, and all where an array lies
+ * elsewhere, is for a plain loop that gives the same bits.
+ */
+export function kernelsFor(...arrays: readonly ArrayBufferView[]): Kernels | undefined {
+  const buffer = memory?.buffer;
+  return buffer !== undefined && arrays.every((array) => array.buffer === buffer) ? kernels : undefined;
+}
+
+/** Room that every part has in the arena beside its sources, for what methods need on the way. */
+const SCRATCH_BYTES = 2 ** 20;
+
+/** Zeros for a method's own use while it looks at a part: in the arena while there is room, elsewhere after that. */
+export const scratchFloats = (count: number): Float32Array =>
+  hasRoom(4 * count) ? allocateFloats(count).fill(0) : new Float32Array(count);
+
+/** As `scratchFloats`, in float64. */
+export const scratchDoubles = (count: number): Float64Array =>
+  hasRoom(8 * count) ? new Float64Array(memory!.buffer, allocate(count, 8), count).fill(0) : new Float64Array(count);
+
+/** As `scratchFloats`, as integers from 0. */
+export const scratchCounts = (count: number): Uint32Array =>
+  hasRoom(4 * count) ? new Uint32Array(memory!.buffer, allocate(count, 4), count).fill(0) : new Uint32Array(count);
+
+const hasRoom = (bytes: number) => used + bytes + 1024 <= (memory?.buffer.byteLength ?? 0);
 
 /**
  * Sum over i of (a_i - base_i)(b_i - base_i), base 0 where it is null, in float64. Arrays of the arena, and views of
@@ -96,11 +147,12 @@ const isInArena = (array: Float32Array) => array.buffer === memory?.buffer;
 export function dotOfDifferences(base: Float32Array | null, a: Float32Array, b: Float32Array): number {
   const whole = a.length - (a.length % 4);
   let sum: number;
-  if (isInArena(a) && isInArena(b) && (base === null || isInArena(base))) {
+  const fast = base === null ? kernelsFor(a, b) : kernelsFor(a, b, base);
+  if (fast !== undefined) {
     sum =
       base === null
-        ? kernels.dot(a.byteOffset, b.byteOffset, whole)
-        : kernels.dotOfDifferences(base.byteOffset, a.byteOffset, b.byteOffset, whole);
+        ? fast.dot(a.byteOffset, b.byteOffset, whole)
+        : fast.dotOfDifferences(base.byteOffset, a.byteOffset, b.byteOffset, whole);
   } else {
     let [s0, s1, s2, s3] = [0, 0, 0, 0];
     for (let i = 0; i < whole; i += 4) {
@@ -126,14 +178,15 @@ function product(base: Float32Array | null, a: Float32Array, b: Float32Array, i:
  */
 export function weightedSumInto(out: Float32Array, sources: readonly Float32Array[], weights: readonly number[]): void {
   let start = 0;
-  if (sources.length <= MAX_TERMS && isInArena(out) && sources.every(isInArena)) {
+  const fast = sources.length <= MAX_TERMS ? kernelsFor(out, ...sources) : undefined;
+  if (fast !== undefined) {
     start = out.length - (out.length % VECTOR);
     const terms = new DataView(memory!.buffer, 0, FIRST);
     for (const [s, source] of sources.entries()) {
       terms.setFloat64(16 * s, weights[s]!, true);
       terms.setUint32(16 * s + 8, source.byteOffset, true);
     }
-    kernels.weightedSum(0, sources.length, start, out.byteOffset);
+    fast.weightedSum(0, sources.length, start, out.byteOffset);
   }
   for (let i = start; i < out.length; i++) {
     let sum = 0;
