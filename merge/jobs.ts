@@ -5,10 +5,10 @@ import { openFiles } from "./files.js";
 import type { PartRange } from "./parts.js";
 import type { Plan } from "./plan.js";
 
-/** One part of tensor number `tensor`: the sums of a pass over it, or its bytes, stored at `position` of a shard. */
-export type Job = { readonly tensor: number; readonly range: PartRange; readonly known: KnownByMerge } & (
-  | { readonly kind: "measure"; readonly merge: number; readonly pass: number }
-  | { readonly kind: "store"; readonly shard: number; readonly position: number }
+/** Work on tensor number `tensor`: the sums of a pass over parts of it, or the bytes of one, stored at `position` of a shard. */
+export type Job = { readonly tensor: number; readonly known: KnownByMerge } & (
+  | { readonly kind: "measure"; readonly ranges: readonly PartRange[]; readonly merge: number; readonly pass: number }
+  | { readonly kind: "store"; readonly range: PartRange; readonly shard: number; readonly position: number }
 );
 
 /** What every thread knows of a merge; `shards` are the files to write, which exist. */
@@ -30,8 +30,13 @@ export function openBench({ plan, shards, geometry: isMeasured }: Work): Bench {
   const outputs = shards.map((path) => openSync(path, "r+"));
   return {
     perform(job) {
-      const place = { tensor: plan.tensors[job.tensor]!, range: job.range, known: job.known };
-      if (job.kind === "measure") return measurePart(files, place, job.merge, job.pass);
+      const { known } = job;
+      const tensor = plan.tensors[job.tensor]!;
+      if (job.kind === "measure") {
+        const sums = job.ranges.map((range) => () => measurePart(files, { tensor, range, known }, job.merge, job.pass));
+        return sums.reduce<Float64Array | null>((total, next) => addInto(total, next()), null);
+      }
+      const place = { tensor, range: job.range, known };
       const { bytes, geometry } = computePart(files, place, isMeasured);
       for (let done = 0; done < bytes.length; ) {
         done += writeSync(outputs[job.shard]!, bytes, done, bytes.length - done, job.position + done);
@@ -43,4 +48,11 @@ export function openBench({ plan, shards, geometry: isMeasured }: Work): Bench {
       for (const descriptor of outputs) closeSync(descriptor);
     },
   };
+}
+
+/** The sum of arrays, which is the first of them. */
+export function addInto(total: Float64Array | null, next: Float64Array): Float64Array {
+  if (total === null) return next;
+  for (let i = 0; i < total.length; i++) total[i]! += next[i]!;
+  return total;
 }

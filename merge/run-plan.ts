@@ -3,7 +3,7 @@
 import { BITS } from "safetensors-ts";
 import { findMerge, type KnownByMerge } from "./evaluate.js";
 import { type Granularity, groupOf } from "./groups.js";
-import type { Job } from "./jobs.js";
+import { addInto, type Job } from "./jobs.js";
 import type { Known, Settings } from "./method.js";
 import { METHODS } from "./methods.js";
 import { cutParts, type PartRange } from "./parts.js";
@@ -91,6 +91,15 @@ function mergesOf(source: Source | null): MergeSource[] {
 
 const partsOf = (tensor: OutputTensor): PartRange[] => cutParts(tensor.shape, needsRows(tensor.source));
 
+/** Parts whose sums a thread adds up before it gives them away: those of histograms are large. */
+const BATCH_PARTS = 8;
+
+function batchesOf(tensor: OutputTensor): PartRange[][] {
+  const parts = partsOf(tensor);
+  const batches = Math.ceil(parts.length / BATCH_PARTS);
+  return Array.from({ length: batches }, (_, i) => parts.slice(i * BATCH_PARTS, (i + 1) * BATCH_PARTS));
+}
+
 const needsRows = (source: Source): boolean =>
   source.kind === "rows" || mergesOf(source).some(({ method }) => METHODS[method].needsRows === true);
 
@@ -170,9 +179,9 @@ async function conclude(
       continue;
     }
     const jobs = tensors.flatMap((tensor) =>
-      partsOf(plan.tensors[tensor]!).map((range): Job => {
+      batchesOf(plan.tensors[tensor]!).map((ranges): Job => {
         const withThis = { ...knownOf.get(tensor), [merge]: [...known] };
-        return { kind: "measure", tensor, range, known: withThis, merge, pass };
+        return { kind: "measure", tensor, ranges, known: withThis, merge, pass };
       }),
     );
     const sums = await addUp(
@@ -192,8 +201,7 @@ async function addUp(results: Promise<Float64Array | null>[], signal: AbortSigna
     const sums = await result;
     signal.throwIfAborted();
     results[i] = Promise.resolve(null);
-    if (total === null || sums === null) total = sums;
-    else for (let k = 0; k < sums.length; k++) total[k]! += sums[k]!;
+    if (sums !== null) total = addInto(total, sums);
   }
   return total;
 }
