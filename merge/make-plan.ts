@@ -21,7 +21,7 @@ import { changeConfig, layerTypes } from "./output-config.js";
 import { parameterValues, tensorContext } from "./parameters.js";
 import type { MergeSource, OutputTensor, Plan, TensorPlace } from "./plan.js";
 import type { ModelReference, Recipe, Slice } from "./recipe.js";
-import { isSameModel } from "./recipe-check.js";
+import { isSameModel } from "./recipe-models.js";
 import { commonDtype, storedDtype } from "./warp.js";
 
 export interface MergePlan {

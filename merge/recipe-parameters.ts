@@ -1,16 +1,11 @@
 // The parameters of a recipe: one value, a gradient over the layers, an expression, or a list of values with filters.
 import { nearest } from "../config/did-you-mean.js";
-import { compileSchedule } from "../config/schedule.js";
+import { compileSchedule, type Schedule, ScheduleError } from "../config/schedule.js";
 import { describe, type KeyPath } from "../config/yaml-source.js";
 import type { ParameterSpec, ParameterSpecs, ParameterValue } from "./method.js";
 import { METHODS, type MethodName } from "./methods.js";
 import type { FilteredValue, Parameters } from "./recipe.js";
-import { checkKeys, isMapping, type Note } from "./recipe-check.js";
-
-export interface ParameterScope {
-  readonly method: MethodName;
-  readonly note: Note;
-}
+import { type Check, checkKeys, isMapping, type Note } from "./recipe-notes.js";
 
 /** Where parameters stand: with a model, with a slice, or for the whole recipe. */
 export type ParameterLevel = "model" | "slice" | "global";
@@ -20,9 +15,9 @@ export async function checkParameters(
   value: unknown,
   path: KeyPath,
   level: ParameterLevel,
-  { method, note }: ParameterScope,
+  { method, note }: Pick<Check, "method" | "note">,
 ): Promise<Parameters> {
-  if (value === undefined || value === null) return {};
+  if (value === undefined || value === null || method === null) return {};
   if (!isMapping(value)) {
     note(path, `expected a mapping of parameters, got ${describe(value)}`);
     return {};
@@ -88,13 +83,20 @@ async function checkValue(
   }
   if (typeof value === "string" && (spec.type === "number" || spec.type === "integer")) {
     try {
-      return [{ filter, value: await compileSchedule(value) }];
+      return [{ filter, value: await compileExpression(value) }];
     } catch (error) {
       note(path, `expected ${expected(spec)} or an expression of layer and layers, got: ${(error as Error).message}`);
       return [];
     }
   }
   return checkScalar(value, path, spec, note) ? [{ filter, value: value as ParameterValue }] : [];
+}
+
+/** Throws for variables other than layer and layers, too. */
+async function compileExpression(text: string): Promise<Schedule> {
+  const other = /\b(step|steps|iteration)\b/.exec(text)?.[0];
+  if (other !== undefined) throw new ScheduleError(`"${text}": ${other} has no value in a merge`);
+  return compileSchedule(text);
 }
 
 function checkScalar(value: unknown, path: KeyPath, spec: ParameterSpec, note: Note): boolean {

@@ -1,7 +1,7 @@
 // The tokenizer of a recipe: tokenizer_source, a word, or tokenizer, a mapping.
 import { describe, type KeyPath } from "../config/yaml-source.js";
 import type { TokenizerSettings, TokenSettings } from "./recipe.js";
-import { checkKeys, isMapping, type Mapping, type Note } from "./recipe-check.js";
+import { checkKeys, isMapping, type Mapping, type Note } from "./recipe-notes.js";
 
 const SOURCES = "union, base or a model folder";
 
@@ -63,17 +63,27 @@ function checkTokenSource(value: unknown, at: KeyPath, note: Note): TokenSetting
     note(at, `expected a model, or a mapping with kind, got ${describe(value)}`);
     return null;
   }
-  checkKeys(value, ["kind", "model", "token", "token_id"], note, at);
-  const { kind, model, token = null, token_id: tokenId = null } = value;
-  if (kind === "zero") return { kind };
-  if (kind !== "model_token") {
+  const { kind, model, token, token_id: tokenId } = value;
+  if (kind !== "zero" && kind !== "model_token") {
     note([...at, "kind"], `expected zero or model_token, got ${describe(kind)}`);
     return null;
   }
+  checkKeys(value, kind === "zero" ? ["kind"] : ["kind", "model", "token", "token_id"], note, at);
+  if (kind === "zero") return { kind };
   if (typeof model !== "string") note([...at, "model"], `expected a model of the recipe, got ${describe(model)}`);
-  if ((typeof token === "string") === (typeof tokenId === "number")) {
-    note(at, "expected either token or token_id beside model_token");
-    return null;
+  if (token !== undefined && typeof token !== "string") {
+    note([...at, "token"], `expected the text of a token, got ${describe(token)}`);
   }
-  return { kind, model: String(model), token: token as string | null, tokenId: tokenId as number | null };
+  if (tokenId !== undefined && !(Number.isInteger(tokenId) && (tokenId as number) >= 0)) {
+    note([...at, "token_id"], `expected the number of a token, 0 or more, got ${describe(tokenId)}`);
+  }
+  if ((token === undefined) === (tokenId === undefined)) {
+    note(at, `expected either token or token_id, got ${token === undefined ? "neither" : "both"}`);
+  }
+  return {
+    kind,
+    model: String(model),
+    token: (token as string | undefined) ?? null,
+    tokenId: (tokenId as number | undefined) ?? null,
+  };
 }

@@ -1,5 +1,6 @@
 // Recipes: what is merged from what, in mergekit's YAML. A recipe may be a source of another one.
 import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
 import type { Schedule } from "../config/schedule.js";
 import { readYaml } from "../config/yaml-source.js";
 import type { Dtype } from "../model/json.js";
@@ -40,10 +41,13 @@ export interface SliceSource {
   readonly parameters: Parameters;
 }
 
-/** A model folder, with or without an adapter on it, or what another recipe makes. `text` is how the recipe calls it. */
+/**
+ * A model folder, with or without an adapter on it, or what another recipe makes, which is in a file of its own or (null)
+ * in its place. `text` is how the recipe calls it.
+ */
 export type ModelReference = { readonly text: string } & (
   | { readonly kind: "folder"; readonly path: string; readonly adapter: string | null }
-  | { readonly kind: "recipe"; readonly recipe: Recipe }
+  | { readonly kind: "recipe"; readonly recipe: Recipe; readonly file: string | null }
 );
 
 /** Values by the name of the parameter. The first whose filter is part of a tensor's name counts for it. */
@@ -96,7 +100,9 @@ export async function readRecipeFile(
   set: readonly string[],
   within: readonly string[],
 ): Promise<{ recipe: Recipe; text: string }> {
-  if (within.includes(path)) throw new RecipeError(`${path}: is a source of itself: ${[...within, path].join(" -> ")}`);
+  if (within.some((outer) => resolve(outer) === resolve(path))) {
+    throw new RecipeError(`${path}: is a source of itself: ${[...within, path].join(" -> ")}`);
+  }
   const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     const problem = error.code === "ENOENT" ? "no such file" : error.message;
     throw new RecipeError(`${path}: expected a recipe, got: ${problem}`);

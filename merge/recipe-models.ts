@@ -1,0 +1,37 @@
+// What a recipe calls a model: a folder, with or without an adapter, a recipe file, or a recipe in its place.
+import { describe, type KeyPath } from "../config/yaml-source.js";
+import type { ModelReference } from "./recipe.js";
+import { type Check, isMapping } from "./recipe-notes.js";
+
+/** The reference, or null where it is noted as a mistake. */
+export async function checkModel(value: unknown, path: KeyPath, check: Check): Promise<ModelReference | null> {
+  const wrong = (problem: string) => {
+    check.note(path, problem);
+    return null;
+  };
+  if (isMapping(value) && "merge_method" in value) {
+    const recipe = await check.checkInner(value, path);
+    return recipe && { kind: "recipe", recipe, file: null, text: `a ${recipe.method} recipe` };
+  }
+  if (typeof value !== "string" || value === "") {
+    return wrong(`expected a model folder, a recipe file or a recipe, got ${describe(value)}`);
+  }
+  if (/\.ya?ml$/.test(value)) {
+    try {
+      return { kind: "recipe", recipe: await check.readRecipe(value), file: value, text: value };
+    } catch (error) {
+      return wrong(`is a recipe that cannot be read:\n${(error as Error).message}`);
+    }
+  }
+  const [folder, adapter, ...more] = value.split("+");
+  if (more.length > 0 || folder === "" || adapter === "") {
+    return wrong(`expected MODEL or MODEL+ADAPTER, got ${describe(value)}`);
+  }
+  return { kind: "folder", path: folder!, adapter: adapter ?? null, text: value };
+}
+
+/** Whether two references are to the same model. Recipes that stand in another's place are all models of their own. */
+export function isSameModel(a: ModelReference, b: ModelReference): boolean {
+  if (a === b) return true;
+  return a.text === b.text && (a.kind === "folder" ? b.kind === "folder" : b.kind === "recipe" && a.file === b.text);
+}
