@@ -23,7 +23,7 @@ export function toFloat32(data: Uint8Array, dtype: Dtype, into?: Float32Array): 
       bytesOf(values).set(data);
       break;
     case "BF16":
-      bfloat16ToFloat32(elementsOf(Uint16Array, data), bits());
+      bfloat16ToFloat32(data, bits());
       break;
     case "F16":
       lookUp(elementsOf(Uint16Array, data), minifloatTable(dtype), bits());
@@ -126,9 +126,16 @@ function numbersOf(data: Uint8Array, dtype: "F64" | "BOOL" | "U8" | "I8" | "U16"
   }
 }
 
-/** bfloat16 is the upper half of a float32. */
-function bfloat16ToFloat32(halves: Uint16Array, bits: Uint32Array): void {
-  for (let i = 0; i < bits.length; i++) bits[i] = halves[i]! << 16;
+/** bfloat16 is the upper half of a float32. Two are read at a time: half the loads. */
+function bfloat16ToFloat32(data: Uint8Array, bits: Uint32Array): void {
+  const inPairs = bits.length & ~1;
+  const pairs = elementsOf(Uint32Array, data.subarray(0, 2 * inPairs));
+  for (let i = 0; i < pairs.length; i++) {
+    const pair = pairs[i]!;
+    bits[2 * i] = pair << 16;
+    bits[2 * i + 1] = pair & 0xffff0000;
+  }
+  if (inPairs < bits.length) bits[inPairs] = (data[2 * inPairs]! << 16) | (data[2 * inPairs + 1]! << 24);
 }
 
 function lookUp(codes: Uint8Array | Uint16Array, table: Uint32Array, bits: Uint32Array): void {
