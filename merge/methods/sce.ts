@@ -1,5 +1,6 @@
 import { defineMethod, type Known, type ParameterSpecs, type Part, type SettingsOf } from "../method.js";
 import { BLOCK_ELEMENTS, cutsOf, keepAbove, type Selection, selectionPasses, startCut } from "../selection.js";
+import { scratchDoubles, scratchFloats } from "../simd/arena.js";
 import { taskVectorInto } from "../task-vectors.js";
 import { addVotes, clearBallot, electInto, newBallot } from "./consensus.js";
 
@@ -49,7 +50,7 @@ export const sce = defineMethod({
   combine(part, settings, known, out) {
     const weights = known[selection.length]!;
     const ballot = newBallot();
-    const majority = new Float64Array(BLOCK_ELEMENTS);
+    const majority = scratchDoubles(BLOCK_ELEMENTS);
     const base = part.base!;
     forSelected(part, settings, known, (start, count, models) => {
       clearBallot(ballot);
@@ -78,8 +79,8 @@ interface Deltas {
 
 const newDeltas = ({ models }: Part): Deltas => ({
   models: models.map(() => {
-    const values = new Float32Array(BLOCK_ELEMENTS);
-    return { values, bits: new Int32Array(values.buffer) };
+    const values = scratchFloats(BLOCK_ELEMENTS);
+    return { values, bits: new Int32Array(values.buffer, values.byteOffset, values.length) };
   }),
   mean: new Float64Array(BLOCK_ELEMENTS),
   squares: new Float64Array(BLOCK_ELEMENTS),
@@ -123,8 +124,8 @@ function forSelected(
   look: (start: number, count: number, deltas: readonly Delta[]) => void,
 ): void {
   const deltas = newDeltas(part);
-  const scores = new Float32Array(BLOCK_ELEMENTS);
-  const selected = new Int32Array(scores.buffer);
+  const scores = scratchFloats(BLOCK_ELEMENTS);
+  const selected = new Int32Array(scores.buffer, scores.byteOffset, scores.length);
   const cutting = byVariance.isNeeded(settings) ? startCut(cutsOf(known)[0]!, part.index) : null;
   for (let start = 0; start < part.length; start += BLOCK_ELEMENTS) {
     const count = Math.min(BLOCK_ELEMENTS, part.length - start);

@@ -1,7 +1,7 @@
 // Task arithmetic in which models keep a part of their task vector: TIES, DARE, DELLA and breadcrumbs are all made of this.
 import type { Known, Method, ParameterSpecs, Part, Pass, Settings, Values } from "../method.js";
 import { BLOCK_ELEMENTS } from "../selection.js";
-import { scratchFloats } from "../simd/arena.js";
+import { scratchFloats, weightedSumInto } from "../simd/arena.js";
 import { taskVectorInto } from "../task-vectors.js";
 import { addVotes, clearBallot, electInto, newBallot } from "./consensus.js";
 import { divisorOf } from "./weighted.js";
@@ -118,34 +118,19 @@ function combineAll<V extends Values<typeof modelParameters>>(
 ): void {
   const { lambda, normalize } = settings.global;
   const factor = lambda / (normalize ? divisorOf(settings.models.map(({ weight }) => weight)) : 1);
-  const block = newBlock(sparsifier, part);
+  const weights = [1, ...scales.map((scale) => factor * scale)];
+  const blocks = part.models.map(() => newBlock(sparsifier, part));
   const keepers = part.models.map((_, m) => keeperOf(sparsifier, part, m, settings, known));
-  const sum = new Float64Array(block.values.length);
-  const base = part.base!;
-  for (let start = 0; start < part.length; start += sum.length) {
-    sum.fill(0);
-    for (const [m, keep] of keepers.entries()) {
+  const size = blocks[0]!.values.length;
+  for (let start = 0; start < part.length; start += size) {
+    const end = Math.min(part.length, start + size);
+    const values = blocks.map((block, m) => {
       fillBlock(block, part, m, start);
-      keep(block);
-      addScaled(sum, block.values, block.count, scales[m]!);
-    }
-    addSum(out, base, start, block.count, sum, factor);
+      keepers[m]!(block);
+      return block.values.subarray(0, end - start);
+    });
+    weightedSumInto(out.subarray(start, end), [part.base!.subarray(start, end), ...values], weights);
   }
-}
-
-function addScaled(sum: Float64Array, values: Float32Array, count: number, scale: number): void {
-  for (let i = 0; i < count; i++) sum[i] = sum[i]! + scale * values[i]!;
-}
-
-function addSum(
-  out: Float32Array,
-  base: Float32Array,
-  start: number,
-  count: number,
-  sum: Float64Array,
-  factor: number,
-): void {
-  for (let i = 0; i < count; i++) out[start + i] = base[start + i]! + factor * sum[i]!;
 }
 
 /** As `combineAll`, where each element takes only those task vectors that have the sign of their sum. */
