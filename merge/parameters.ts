@@ -33,7 +33,7 @@ export function parameterValues(
 ): Record<string, ParameterValue> {
   const values = Object.entries(specs).map(([key, spec]): [string, ParameterValue] => {
     const given = levels.map((level) => level[key]?.find((value) => matches(value, tensor.name))).find(Boolean);
-    const value = given === undefined ? spec.default : valueAt(given.value, tensor);
+    const value = given === undefined ? spec.default : valueAt(key, given.value, tensor);
     if (value === undefined) {
       throw new RecipeError(
         `${key} has no value for tensor ${tensor.name}: none of its filters matches, and no default`,
@@ -53,14 +53,23 @@ function checkAllowed(key: string, value: ParameterValue, spec: ParameterSpec, {
 }
 
 /** One value; of a gradient the one at the tensor's depth, between two knots on the line; an expression's. */
-function valueAt(value: FilteredValue["value"], { layer, layers, depth }: TensorContext): ParameterValue {
-  if (typeof value === "function") return value({ layer, layers });
+function valueAt(key: string, value: FilteredValue["value"], tensor: TensorContext): ParameterValue {
+  const { name, layer, layers } = tensor;
+  if (typeof value === "function") {
+    try {
+      return value({ layer, layers });
+    } catch (error) {
+      throw new RecipeError(`${key} has no value for tensor ${name}: ${(error as Error).message}`);
+    }
+  }
   if (!Array.isArray(value)) return value as ParameterValue;
   const knots = value as readonly ParameterValue[];
-  const at = depth * (knots.length - 1);
-  const below = Math.min(Math.floor(at), knots.length - 1);
+  const last = knots.length - 1;
+  // As depth * last, but exact: 1 / 49 * 49 is less than 1, and would take the knot before.
+  const at = layers > 1 ? (layer * last) / (layers - 1) : tensor.depth * last;
+  const below = Math.floor(at);
   const low = knots[below]!;
-  const high = knots[Math.min(below + 1, knots.length - 1)]!;
+  const high = knots[Math.min(below + 1, last)]!;
   if (typeof low !== "number" || typeof high !== "number") return low;
   return low + (at - below) * (high - low);
 }
