@@ -1,14 +1,14 @@
 // From a recipe to a plan: which tensors the result has, what each is made of, and the config that goes with them.
 import { isFloatDtype, SafetensorsError } from "safetensors-ts";
 import { ModelError } from "../model/errors.js";
-import type { Dtype } from "../model/json.js";
+import type { Dtype, JsonObject } from "../model/json.js";
 import { layerOf } from "./groups.js";
-import type { Settings } from "./method.js";
-import { METHODS } from "./methods.js";
+import { openAdapter } from "./lora.js";
+import { makeTensor, type OpenedSource, type SliceWork, withLayer } from "./make-tensor.js";
 import {
+  adaptModel,
   checkSameTensors,
   countLayers,
-  embeddingOf,
   type FileNumbers,
   fileNumbers,
   HEAD,
@@ -16,11 +16,11 @@ import {
   type ModelTensor,
   type ModelTensors,
   readModelTensors,
+  withHeads,
 } from "./model-tensors.js";
 import { changeConfig, layerTypes } from "./output-config.js";
-import { parameterValues, tensorContext } from "./parameters.js";
-import type { MergeSource, OutputTensor, Plan, TensorPlace } from "./plan.js";
-import type { ModelReference, Recipe, Slice } from "./recipe.js";
+import type { OutputTensor, Plan } from "./plan.js";
+import type { ModelReference, Recipe } from "./recipe.js";
 import { isSameModel } from "./recipe-models.js";
 import { commonDtype, storedDtype } from "./warp.js";
 
@@ -38,18 +38,18 @@ export interface MergePlan {
 export async function makePlan(recipe: Recipe, { seed }: { readonly seed: number }): Promise<MergePlan> {
   const files = fileNumbers();
   const opened = new Map<string, Promise<ModelTensors>>();
-  const made = await planRecipe(recipe, { seed, files, opened, nextMerge: 0 });
-  const tensors = [...made.tensors.values()].map((tensor) => outputTensor(tensor, recipe.dtype));
-  const config = changeConfig(
-    made.configText,
-    made.config,
-    { ...made.changes, dtype: commonDtype(tensors) },
-    made.path,
-  );
-  return { plan: { files: files.paths, tensors }, config, sideFilesFrom: made.path, models: [...opened.keys()] };
+  const { tensors: made, configText, config, path } = await planRecipe(recipe, { seed, files, opened, nextMerge: 0 });
+  const tensors = [...made.values()].map((tensor) => outputTensor(tensor, recipe.dtype));
+  const changes = { dtype: commonDtype(tensors), layers: null, isTied: null, vocabSize: null };
+  return {
+    plan: { files: files.paths, tensors },
+    config: changeConfig(configText, config, changes, path),
+    sideFilesFrom: path,
+    models: [...opened.keys()],
+  };
 }
 
-function outputTensor({ name, dtype, shape, source, sameAs }: MadeTensor, wanted: Dtype | null): OutputTensor {
+function outputTensor({ name, dtype, shape, source, sameAs }: ModelTensor, wanted: Dtype | null): OutputTensor {
   if (!isFloatDtype(dtype)) return { name, dtype, shape, source, sameAs: sameAs ?? [] };
   return { name, dtype: storedDtype(dtype, wanted ?? "input"), shape, source };
 }
@@ -61,33 +61,16 @@ interface Context {
   nextMerge: number;
 }
 
-interface MadeTensor extends ModelTensor {
-  readonly sameAs?: readonly TensorPlace[];
-}
-
-/** What a recipe makes: as a model that others can be made of. */
-interface Made extends ModelTensors {
-  readonly tensors: ReadonlyMap<string, MadeTensor>;
-  readonly changes: Omit<Parameters<typeof changeConfig>[2], "dtype">;
-}
-
 async function openModel(model: ModelReference, context: Context): Promise<ModelTensors> {
   if (model.kind === "recipe") return planRecipe(model.recipe, context);
-  const known = context.opened.get(model.path) ?? readModelTensors(model.path, context.files);
-  context.opened.set(model.path, known);
-  return known;
+  const { path, adapter } = model;
+  const known = context.opened.get(path) ?? readModelTensors(path, context.files);
+  context.opened.set(path, known);
+  return adapter === null ? known : adaptModel(await known, await openAdapter(adapter), context.files);
 }
 
-/** A source of a slice, its model opened. */
-interface Opened {
-  readonly model: ModelTensors;
-  /** Layers [begin, end). */
-  readonly range: readonly [number, number];
-  readonly parameters: Slice["sources"][number]["parameters"];
-  readonly isBase: boolean;
-}
-
-async function planRecipe(recipe: Recipe, context: Context): Promise<Made> {
+/** What a recipe makes: a model that others can be made of. */
+async function planRecipe(recipe: Recipe, context: Context): Promise<ModelTensors> {
   const merge = context.nextMerge++;
   const { base, slices } = recipe;
   const opened: { readonly reference: ModelReference; readonly model: ModelTensors }[] = [];
@@ -101,127 +84,100 @@ async function planRecipe(recipe: Recipe, context: Context): Promise<Made> {
   checkFamilies(models);
   if (!recipe.isSliced) checkSameTensors(models);
 
-  const baseModel = base && modelOf(base);
-  const made = new Map<string, MadeTensor>();
-  const types: string[] = [];
-  let firstLayer = 0;
-  for (const [i, slice] of slices.entries()) {
-    const sources = slice.sources.map(({ model: reference, layerRange, parameters }): Opened => {
-      const model = modelOf(reference);
-      const range = layerRange ?? [0, model.layers];
+  const works = slices.map((slice): SliceWork => {
+    const sources = slice.sources.map((source): OpenedSource => {
+      const model = modelOf(source.model);
+      const range = source.layerRange ?? [0, model.layers];
       if (range[1] > model.layers) throw tooFewLayers(model, range);
-      return { model, range, parameters, isBase: base !== null && isSameModel(reference, base) };
+      const isBase = base !== null && isSameModel(source.model, base);
+      return { model, range, parameters: source.parameters, isBase };
     });
-    const { model, range } = sources[0]!;
-    const work: SliceWork = {
-      recipe,
-      merge,
-      slice,
-      sources,
-      baseModel,
-      seed: context.seed,
-      layers: range[1] - range[0],
-    };
-    for (const { name } of model.tensors.values()) {
-      const layer = layerOf(name)?.index ?? null;
-      if (layer === null) {
-        if (i === (isBeforeLayers(name) ? 0 : slices.length - 1)) made.set(name, makeTensor(name, null, name, work));
-      } else if (layer >= range[0] && layer < range[1]) {
-        const at = layer - range[0];
-        const target = withLayer(name, firstLayer + at);
-        made.set(target, makeTensor(name, at, target, work));
-      }
+    const [begin, end] = sources[0]!.range;
+    const layers = end - begin;
+    return { recipe, merge, slice, sources, base: base && modelOf(base), seed: context.seed, layers };
+  });
+  const tensors = stackSlices(works);
+  const { path, configText, config } = works[0]!.base ?? works[0]!.sources[0]!.model;
+  const hasNewHead = models.some((model, i) => model !== opened[i]!.model) && config.tie_word_embeddings !== false;
+  const changes = {
+    dtype: null,
+    layers: recipe.isSliced ? layersOf(works) : null,
+    isTied: tensors.has(HEAD) && (isTied(config) || hasNewHead) ? false : null,
+    vocabSize: null,
+  };
+  const changed = changeConfig(configText, config, changes, path);
+  return {
+    path,
+    tensors,
+    layers: countLayers([...tensors.keys()]),
+    configText: changed,
+    config: JSON.parse(changed) as JsonObject,
+  };
+}
+
+/** The tensors of all slices, by name, the layers numbered through. */
+function stackSlices(works: readonly SliceWork[]): Map<string, ModelTensor> {
+  const made = new Map<string, ModelTensor>();
+  let firstLayer = 0;
+  for (const [i, work] of works.entries()) {
+    const place = { isFirst: i === 0, isLast: i === works.length - 1 };
+    const first = work.sources[0]!;
+    for (const name of first.model.tensors.keys()) {
+      if (!isInSlice(name, first, place)) continue;
+      const index = layerOf(name)?.index;
+      const layer = index === undefined ? null : index - first.range[0];
+      const target = layer === null ? name : withLayer(name, firstLayer + layer);
+      made.set(target, makeTensor(name, layer, target, work));
     }
-    types.push(...(layerTypes(model.config, model.layers)?.slice(...range) ?? []));
+    checkNoneIsLeft(work, place);
     firstLayer += work.layers;
   }
-  const source = baseModel ?? modelOf(slices[0]!.sources[0]!.model);
-  return {
-    path: source.path,
-    tensors: made,
-    layers: countLayers([...made.keys()]),
-    configText: source.configText,
-    config: source.config,
-    changes: {
-      layers: recipe.isSliced ? { count: firstLayer, types: types.length > 0 ? types : null } : null,
-      isTied: made.has(HEAD) && isTied(source.config) ? false : null,
-      vocabSize: null,
-    },
-  };
+  return made;
 }
 
-/** What is the same for all tensors of a slice. */
-interface SliceWork {
-  readonly recipe: Recipe;
-  readonly merge: number;
-  readonly slice: Slice;
-  readonly sources: readonly Opened[];
-  readonly baseModel: ModelTensors | null;
-  readonly seed: number;
-  readonly layers: number;
+interface SlicePlace {
+  readonly isFirst: boolean;
+  readonly isLast: boolean;
 }
 
-/** The tensor that the slice's method makes; `layer` counts in the slice, `name` is the first source's, `target` the result's. */
-function makeTensor(name: string, layer: number | null, target: string, work: SliceWork): MadeTensor {
-  const { recipe, merge, slice, sources, baseModel, seed } = work;
-  const method = METHODS[recipe.method];
-  const hasBase = method.base !== "none" && baseModel !== null;
-  const merged = sources.filter(({ isBase }) => !(hasBase && isBase));
-  const find = ({ model, range }: Pick<Opened, "model" | "range">): ModelTensor => {
-    const own = layer === null ? name : withLayer(name, range[0] + layer);
-    const found = model.tensors.get(own);
-    if (found) return found;
-    throw new SafetensorsError(model.path, `has no tensor "${own}", which is merged into "${target}"`, own);
-  };
-  const models = merged.map(find);
-  const base = hasBase
-    ? find({ model: baseModel, range: sources.find(({ isBase }) => isBase)?.range ?? sources[0]!.range })
-    : null;
-  const [first, ...others] = [...(base ? [base] : []), ...models] as [ModelTensor, ...ModelTensor[]];
-  checkShapes(first, others, target);
-  if (!isFloatDtype(first.dtype)) {
-    return { name: target, dtype: first.dtype, shape: first.shape, source: first.source, sameAs: others.map(placeOf) };
-  }
-  const context = tensorContext(target, layer, work.layers);
-  const settings: Settings = {
-    global: parameterValues(method.global, [slice.parameters, recipe.parameters], context),
-    models: merged.map(({ parameters }) =>
-      parameterValues(method.model, [parameters, slice.parameters, recipe.parameters], context),
-    ),
-    seed: hash(`${seed} ${merge} ${target}`),
-  };
-  method.check?.(settings);
-  const source: MergeSource = {
-    kind: "merge",
-    merge,
-    method: recipe.method,
-    settings,
-    base: base?.source ?? null,
-    models: models.map(({ source }) => source),
-  };
-  return { name: target, dtype: first.dtype, shape: first.shape, source };
+/** Whether a slice takes a tensor of a source: of its layers, embeddings if it is the first, what follows the layers if the last. */
+function isInSlice(name: string, { range: [begin, end] }: OpenedSource, { isFirst, isLast }: SlicePlace): boolean {
+  const index = layerOf(name)?.index;
+  if (index === undefined) return isBeforeLayers(name) ? isFirst : isLast;
+  return index >= begin && index < end;
 }
 
-/** Models of a slice may call their tensors by the same name and still be of other shapes. */
-function checkShapes(first: ModelTensor, others: readonly ModelTensor[], target: string): void {
-  for (const { name, shape } of others) {
-    if (`${shape}` === `${first.shape}`) continue;
-    const problem = `"${first.name}" of shape [${first.shape}] and "${name}" of shape [${shape}] cannot be merged into "${target}"`;
-    throw new SafetensorsError(undefined, problem, target);
+/** Embeddings of tokens and positions; the head of GPT-NeoX, embed_out, is none. */
+const isBeforeLayers = (name: string): boolean => /embed(?!_out\b)|\bwte\b|\bwpe\b/.test(name);
+
+/** Throws where another source has a tensor that the first has not: it would be dropped. */
+function checkNoneIsLeft({ sources: [first, ...others] }: SliceWork, place: SlicePlace): void {
+  const { model, range } = first!;
+  for (const other of others) {
+    for (const { name, shape } of other.model.tensors.values()) {
+      if (!isInSlice(name, other, place)) continue;
+      const index = layerOf(name)?.index;
+      const own = index === undefined ? name : withLayer(name, index - other.range[0] + range[0]);
+      if (model.tensors.has(own)) continue;
+      const problem = `has a tensor "${name}" of shape [${shape}], and ${model.path} has no "${own}" to merge it with`;
+      throw new SafetensorsError(other.model.path, problem, name);
+    }
   }
 }
 
-function placeOf({ name, source }: ModelTensor): TensorPlace {
-  if (source.kind === "tensor") return source.place;
-  throw new SafetensorsError(undefined, `tensor "${name}" holds integers: only float tensors can be merged`, name);
-}
-
-/** Tensors outside the layers come from the first slice where they are embeddings, from the last where they are not. */
-const isBeforeLayers = (name: string): boolean => /embed|\bwte\b|\bwpe\b/.test(name);
-
-function withLayer(name: string, index: number): string {
-  const { layer } = layerOf(name)!;
-  return `${layer.replace(/\d+$/, String(index))}${name.slice(layer.length)}`;
+/** How many layers the slices make, and the type of each, which is that of the layer in its slice's first source. */
+function layersOf(works: readonly SliceWork[]): { readonly count: number; readonly types: readonly string[] | null } {
+  const types = works.map(({ sources }) => {
+    const { model, range } = sources[0]!;
+    return layerTypes(model.config, model.layers)?.slice(...range) ?? null;
+  });
+  const count = works.reduce((sum, { layers }) => sum + layers, 0);
+  const without = types.indexOf(null);
+  if (without < 0) return { count, types: types.flatMap((type) => type ?? []) };
+  const having = types.findIndex((type) => type !== null);
+  if (having < 0) return { count, types: null };
+  const [lacking, other] = [works[without]!, works[having]!].map(({ sources }) => sources[0]!.model.path);
+  throw new ModelError(lacking!, `config.json has no layer_types, which ${other}'s has: expected them in both`);
 }
 
 function tooFewLayers({ path, layers }: ModelTensors, [begin, end]: readonly [number, number]): ModelError {
@@ -235,22 +191,4 @@ function checkFamilies([first, ...others]: readonly ModelTensors[]): void {
     const problem = `config.json has model_type ${JSON.stringify(config.model_type)}, and ${JSON.stringify(first!.config.model_type)} in ${first!.path}`;
     throw new ModelError(path, problem);
   }
-}
-
-/** Where some models have a head of their own, the others' is their embedding. */
-function withHeads(models: readonly ModelTensors[]): ModelTensors[] {
-  const heads = models.filter(({ tensors }) => tensors.has(HEAD));
-  if (heads.length === 0 || heads.length === models.length) return [...models];
-  return models.map((model) => {
-    const embedding = embeddingOf(model);
-    if (model.tensors.has(HEAD) || !embedding) return model;
-    return { ...model, tensors: new Map([...model.tensors, [HEAD, { ...embedding, name: HEAD }]]) };
-  });
-}
-
-/** 32 bits of a text (FNV-1a). */
-function hash(text: string): number {
-  let bits = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) bits = Math.imul(bits ^ text.charCodeAt(i), 0x01000193);
-  return bits >>> 0;
 }

@@ -6,6 +6,7 @@ import { type CheckpointTensor, isFloatDtype, openCheckpoint, SafetensorsError }
 import { ModelError } from "../model/errors.js";
 import { type JsonObject, readJsonIfAny, readTextIfAny } from "../model/json.js";
 import { layerOf } from "./groups.js";
+import { type Adapter, withAdapter } from "./lora.js";
 import type { Source, TensorPlace } from "./plan.js";
 
 export interface ModelTensor {
@@ -13,6 +14,8 @@ export interface ModelTensor {
   readonly dtype: Dtype;
   readonly shape: readonly number[];
   readonly source: Source;
+  /** As in OutputTensor. */
+  readonly sameAs?: readonly TensorPlace[];
 }
 
 /** A model that takes part in a merge. */
@@ -62,6 +65,20 @@ export async function readModelTensors(path: string, files: FileNumbers): Promis
   return { path, tensors: new Map(tensors), layers: countLayers(kept.map(({ name }) => name)), configText, config };
 }
 
+/** The model with an adapter on it. Throws where the adapter is for a tensor that the model has not. */
+export function adaptModel(model: ModelTensors, adapter: Adapter, files: FileNumbers): ModelTensors {
+  const unknown = [...adapter.updates.keys(), ...adapter.replaced.keys()].find((name) => !model.tensors.has(name));
+  if (unknown !== undefined) {
+    throw new SafetensorsError(adapter.file, `is for a tensor "${unknown}", which ${model.path} has not`, unknown);
+  }
+  const file = files.numberOf(adapter.file);
+  const tensors = [...model.tensors.values()].map((tensor): [string, ModelTensor] => {
+    const { name, shape, source } = tensor;
+    return [name, { ...tensor, source: withAdapter(source, name, shape, adapter, file) }];
+  });
+  return { ...model, tensors: new Map(tensors) };
+}
+
 export const HEAD = "lm_head.weight";
 
 /** Whether the output head is the embedding. What transformers takes it for where the config does not say: true for Gemma. */
@@ -77,9 +94,21 @@ function placeOf({ path, position, dtype, shape }: CheckpointTensor, files: File
   return { file: files.numberOf(path), position, dtype, shape };
 }
 
-/** The name of a tensor's embedding where `name` is that of a tied head. */
+const EMBEDDING = /(^|\.)(embed_tokens|wte)\.weight$/;
+
+/** The embedding of tokens, which is the head, too, of a model that has none of its own. */
 export function embeddingOf(model: ModelTensors): ModelTensor | undefined {
-  return [...model.tensors.values()].find(({ name }) => /(^|\.)embed_tokens\.weight$/.test(name));
+  return [...model.tensors.values()].find(({ name }) => EMBEDDING.test(name));
+}
+
+/** Where some models have a head of their own, the others' is their embedding. */
+export function withHeads(models: readonly ModelTensors[]): ModelTensors[] {
+  const isAny = models.some(({ tensors }) => tensors.has(HEAD));
+  return models.map((model) => {
+    const embedding = embeddingOf(model);
+    if (!isAny || model.tensors.has(HEAD) || !embedding) return model;
+    return { ...model, tensors: new Map([...model.tensors, [HEAD, { ...embedding, name: HEAD }]]) };
+  });
 }
 
 /** Throws unless all models have the same tensors, in the same shapes, floats in the same places. */
@@ -105,9 +134,7 @@ function checkTensor(first: ModelTensors, other: ModelTensors, { name, dtype, sh
     );
   }
   if (`${shape}` !== `${found.shape}`) {
-    const hint = isVocabulary(shape, found.shape, name)
-      ? "; with tokenizer_source: union, vocabularies may differ"
-      : "";
+    const hint = vocabularyHint(name, shape, found.shape);
     const problem = `tensor "${name}" has shape [${found.shape}], expected [${shape}] as in ${first.path}${hint}`;
     throw new SafetensorsError(other.path, problem, name);
   }
@@ -117,7 +144,10 @@ function checkTensor(first: ModelTensors, other: ModelTensors, { name, dtype, sh
 }
 
 /** Whether a tensor has a row for every token. */
-export const hasVocabulary = (name: string): boolean => /(^|\.)embed_tokens\.weight$/.test(name) || name === HEAD;
+export const hasVocabulary = (name: string): boolean => EMBEDDING.test(name) || name === HEAD;
 
-const isVocabulary = (a: readonly number[], b: readonly number[], name: string) =>
-  hasVocabulary(name) && `${a.slice(1)}` === `${b.slice(1)}`;
+/** What helps where tensors of two shapes differ in the number of tokens alone. */
+export function vocabularyHint(name: string, a: readonly number[], b: readonly number[]): string {
+  if (!hasVocabulary(name) || `${a.slice(1)}` !== `${b.slice(1)}`) return "";
+  return "; with tokenizer_source: union, vocabularies may differ";
+}

@@ -2,50 +2,78 @@
 import { ModelError } from "../model/errors.js";
 import { configWithDtype, type JsonObject } from "../model/json.js";
 
-/** What a layer of a model looks at, as `layer_types` of a config says or the model's family has it; null where all are alike. */
+/**
+ * What each layer of a model looks at, as `layer_types` of its config says or its family has it where the config is silent;
+ * null where all are alike.
+ */
 export function layerTypes(config: JsonObject, layers: number): string[] | null {
-  if (Array.isArray(config.layer_types)) return config.layer_types.map(String);
-  const pattern = slidingPattern(config);
-  if (pattern === null) return null;
-  return Array.from({ length: layers }, (_, i) => ((i + 1) % pattern === 0 ? "full_attention" : "sliding_attention"));
+  return Array.isArray(config.layer_types) ? config.layer_types.map(String) : familyLayerTypes(config, layers);
 }
 
-/** Every how many layers one is global: 2 in Gemma 2, 6 in Gemma 3 unless its config says otherwise. */
-function slidingPattern({ model_type, sliding_window_pattern }: JsonObject): number | null {
-  if (model_type === "gemma2") return 2;
-  if (model_type !== "gemma3_text") return null;
-  return typeof sliding_window_pattern === "number" ? sliding_window_pattern : 6;
+/** Every how many layers one looks at everything, by family, as transformers has it where a config is silent. */
+const FULL_EVERY: Readonly<Record<string, number>> = { gemma2: 2, gemma3_text: 6, cohere2: 4, gpt_oss: 2 };
+
+function familyLayerTypes({ model_type, sliding_window_pattern }: JsonObject, layers: number): string[] | null {
+  const family = FULL_EVERY[String(model_type)];
+  if (family === undefined) return null;
+  const every = typeof sliding_window_pattern === "number" && family > 2 ? sliding_window_pattern : family;
+  return Array.from({ length: layers }, (_, i) => ((i + 1) % every === 0 ? "full_attention" : "sliding_attention"));
 }
 
 export interface ConfigChanges {
-  /** As config.json names it. */
-  readonly dtype: string;
-  /** Types of the layers of the result, or their number where all are alike; null where layers are those of the source. */
+  /** As config.json names it; null where it stays. */
+  readonly dtype: string | null;
+  /** How many layers the result has, and their types where they are not all alike; null where they stay. */
   readonly layers: { readonly count: number; readonly types: readonly string[] | null } | null;
-  /** Whether the head is a tensor of its own; null where that has not changed. */
+  /** Whether the head is the embedding; null where that stays. */
   readonly isTied: boolean | null;
+  /** Rows of the embedding; null where they stay. */
   readonly vocabSize: number | null;
 }
 
-/** The changed text. `path` is for messages. */
+/** The changed text; all else is as it was, byte for byte. `path` is for messages. */
 export function changeConfig(text: string, config: JsonObject, changes: ConfigChanges, path: string): string {
-  let changed = configWithDtype(text, changes.dtype);
-  const { layers, isTied, vocabSize } = changes;
+  const { dtype, layers, isTied, vocabSize } = changes;
+  let changed = dtype === null ? text : configWithDtype(text, dtype);
   if (layers !== null) {
-    if (typeof config.num_hidden_layers !== "number") {
-      throw new ModelError(path, "config.json has no num_hidden_layers at its top: its layers cannot be sliced");
+    const { count, types } = layers;
+    const key = COUNT_KEYS.find((key) => typeof config[key] === "number");
+    if (key === undefined) {
+      throw new ModelError(path, `config.json has no ${COUNT_KEYS[0]} at its top: its layers cannot be sliced`);
     }
-    changed = setKey(changed, "num_hidden_layers", `${layers.count}`);
-    if (layers.types !== null) changed = setKey(changed, "layer_types", JSON.stringify(layers.types));
+    changed = setKey(changed, key, `${count}`);
+    // A config that leaves the types to the family goes on to do so where they come out the same.
+    const isSaid = Array.isArray(config.layer_types) || `${types}` !== `${familyLayerTypes(config, count)}`;
+    if (types !== null && isSaid) changed = setKey(changed, "layer_types", JSON.stringify(types));
   }
   if (isTied !== null) changed = setKey(changed, "tie_word_embeddings", `${isTied}`);
   if (vocabSize !== null) changed = setKey(changed, "vocab_size", `${vocabSize}`);
   return changed;
 }
 
-/** Sets the first value of that key in the text, or adds the key at the top. */
+/** What families call the number of layers: most of them, GPT-2 and others. */
+const COUNT_KEYS = ["num_hidden_layers", "n_layer", "num_layers"] as const;
+
+/** Sets the value of a key of the outermost object, or adds the key as its first. */
 function setKey(text: string, key: string, json: string): string {
-  const entry = new RegExp(`("${key}"\\s*:\\s*)(\\[[^\\]]*\\]|"[^"]*"|[^,}\\s]+)`);
-  if (entry.test(text)) return text.replace(entry, (_, start: string) => `${start}${json}`);
+  const place = findValue(text, key);
+  if (place !== null) return text.slice(0, place.start) + json + text.slice(place.end);
   return text.replace(/^\s*\{(\s*)/, (_, space: string) => `{${space}"${key}": ${json},${space}`);
+}
+
+/** Where the value of a key of the outermost object stands in the text of valid JSON. Objects within have keys of that name, too. */
+function findValue(text: string, key: string): { start: number; end: number } | null {
+  const tokens = [...text.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g)];
+  let depth = 0;
+  let start: number | null = null;
+  for (const [i, { 0: token }] of tokens.entries()) {
+    if (token === "}" || token === "]") depth--;
+    if (start !== null && ((depth === 1 && token === ",") || depth === 0)) {
+      const last = tokens[i - 1]!;
+      return { start, end: last.index + last[0].length };
+    }
+    if (depth === 1 && token === ":" && tokens[i - 1]![0] === `"${key}"`) start = tokens[i + 1]!.index;
+    if (token === "{" || token === "[") depth++;
+  }
+  return null;
 }
