@@ -98,7 +98,7 @@ function placesOf(
 }
 
 /** So many new bytes are flushed to the disk while the next ones are computed: the end need not wait for them. */
-const FLUSH_BYTES = 2 ** 25;
+const FLUSH_BYTES = 2 ** 24;
 
 /** Brings shards to the disk piece by piece, and what is whole there into the journal. */
 function flushing(handles: readonly FileHandle[], journal: string) {

@@ -50,25 +50,23 @@ async function inForeground<Result>(
   const onSignal = (signal: NodeJS.Signals) => stop.abort(new InterruptedError(signal, true, GO_ON));
   for (const signal of signals) process.on(signal, onSignal);
   const stage = "merge";
-  const megabytes = (count: number) => Math.round(count / 1e6);
   const beganMs = performance.now();
   let first: number | undefined;
+  const onProgress = (stored: number, total: number) => {
+    const [unit, size] = total < 1e7 ? ["kB", 1e3] : ["MB", 1e6];
+    const [done, steps] = [Math.floor(stored / size), Math.ceil(total / size)];
+    if (first === undefined) {
+      first = stored;
+      progress.onEvent({ type: "stage", stage, steps, done, unit });
+    } else if (stored < total) {
+      const metrics = { bytes_per_second: (1000 * (stored - first)) / (performance.now() - beganMs) };
+      progress.onEvent({ type: "step", stage, step: done, metrics });
+    } else {
+      progress.onEvent({ type: "stage", stage, steps, done: steps, unit });
+    }
+  };
   try {
-    const result = await merge({
-      signal: stop.signal,
-      onProgress(stored, total) {
-        if (first === undefined) {
-          first = stored;
-          progress.onEvent({ type: "stage", stage, steps: megabytes(total), done: megabytes(stored), unit: "MB" });
-        }
-        const metrics = { bytes_per_second: (1000 * (stored - first)) / (performance.now() - beganMs) };
-        progress.onEvent({ type: "step", stage, step: megabytes(stored), metrics });
-        if (stored === total) {
-          progress.onEvent({ type: "stage", stage, steps: megabytes(total), done: megabytes(total), unit: "MB" });
-        }
-      },
-    });
-    return result;
+    return await merge({ signal: stop.signal, onProgress });
   } finally {
     for (const signal of signals) process.off(signal, onSignal);
     progress.stop();

@@ -11,11 +11,14 @@ import { heddle, newFolder, startHeddle } from "./command.js";
 
 let folder: string;
 
+const WAVE = Float32Array.from({ length: 2 ** 16 }, (_, i) => Math.sin(i));
+const wave = (i: number) => WAVE[i % WAVE.length]!;
+
 /** A bfloat16 model of `layers` layers of `size` weights and a norm; models of other phases differ everywhere. */
 async function model(name: string, phase: number, layers: number, size: number): Promise<void> {
   const tensors = function* (): Generator<NamedTensor> {
     for (let layer = 0; layer < layers; layer++) {
-      const values = Float32Array.from({ length: size }, (_, i) => Math.sin(i + layer) + 0.1 * Math.sin(phase * i));
+      const values = Float32Array.from({ length: size }, (_, i) => wave(i + layer) + 0.1 * wave(phase * i));
       yield {
         name: `model.layers.${layer}.w`,
         dtype: "BF16",
@@ -46,7 +49,7 @@ beforeAll(async () => {
   folder = newFolder();
   for (const [i, name] of ["base", "a", "b"].entries()) {
     await model(`small-${name}`, i, 2, 2 ** 12);
-    await model(`large-${name}`, i, 12, 2 ** 22);
+    await model(`large-${name}`, i, 12, 2 ** 21);
   }
   recipe("ties.yml", "ties");
   recipe("warp.yml", "warp");
@@ -64,7 +67,7 @@ describe("heddle merge", () => {
   test("writes a whole model folder and says so", async () => {
     const { code, stdout, stderr } = await heddle(folder, "merge", "warp.yml", "told");
     expect({ code, stdout }).toEqual({ code: 0, stdout: "wrote told\n" });
-    expect(stderr).toMatch(/^merge: 0 MB\nmerge: 0 MB done in 0s, \d+\.\d\d GB\/s\n$/);
+    expect(stderr).toMatch(/^merge: 17 kB\nmerge: 17 kB done in 0s(, \d+\.\d\d GB\/s)?\n$/);
     expect(readdirSync(join(folder, "told"))).toEqual(expect.arrayContaining(["config.json", "model.safetensors"]));
     expect(siblings("told")).toEqual(["told"]);
   });
@@ -72,7 +75,7 @@ describe("heddle merge", () => {
   test("--dry-run tells what would be done, and does nothing", async () => {
     const { code, stdout } = await heddle(folder, "merge", "warp.yml", "dry", "--dry-run");
     expect(code).toBe(0);
-    expect(stdout).toContain("16,770");
+    expect(stdout).toContain("8,194");
     expect(stdout.split("\n").map((line) => line.split(/\s{2,}/)[0])).toEqual(
       expect.arrayContaining(["method", "models", "tensors", "parameters", "to read", "to write"]),
     );
@@ -103,10 +106,9 @@ describe("heddle merge", () => {
   test("all mistakes of a recipe come at once, with exit code 2, and nothing is written", async () => {
     writeFileSync(join(folder, "bad.yml"), "merge_method: tise\nmodels:\n- model: a\n  weight: 1\n");
     const { code, stderr } = await heddle(folder, "merge", "bad.yml", "never");
-    expect({ code, stderr }).toEqual({
-      code: 2,
-      stderr: "error: bad.yml:1: merge_method: unknown method; did you mean ties?\n",
-    });
+    expect(code).toBe(2);
+    expect(stderr).toContain("bad.yml:1: merge_method: ");
+    expect(stderr).toContain("bad.yml:4: models[0].weight: unknown key; expected one of model, parameters\n");
     expect(siblings("never")).toEqual([]);
   });
 
@@ -154,16 +156,13 @@ describe("a merge that is killed", () => {
       stderr += text;
     });
     const ended = new Promise((resolve) => child.once("close", resolve));
-    while (!existsSync(join(folder, ".stopped.partial", "journal.jsonl"))) await sleep(5);
-    await sleep(300);
+    const journal = join(folder, ".stopped.partial", "journal.jsonl");
+    while (!existsSync(journal) || readFileSync(journal, "utf8").split("\n").length < 3) await sleep(5);
     child.kill("SIGINT");
     expect(await ended).toBe(75);
     expect(stderr).toContain("interrupted by SIGINT; run the same command with --resume to go on\n");
-    expect(readFileSync(join(folder, ".stopped.partial", "journal.jsonl"), "utf8").split("\n").length).toBeGreaterThan(
-      2,
-    );
     const again = await heddle(folder, "merge", "large.yml", "stopped", "--resume");
-    expect(again.stderr).toMatch(/^merge: goes on after \d+ of 101 MB\n/);
+    expect(again.stderr).toMatch(/^merge: goes on after \d+ of 50 MB\n/);
     expect(digest("stopped")).toBe(digest("whole"));
   });
 
@@ -190,7 +189,7 @@ test("a full disk is told in one line; nothing is left, and the inputs are as th
     const { code, stderr } = await heddle(folder, "merge", "large.yml", "disk/out");
     expect(code).toBe(2);
     expect(stderr).toMatch(
-      /error: disk\/out: cannot be written, the disk is full: the model takes 101 MB, \d+ MB are free\n$/,
+      /error: disk\/out: cannot be written, the disk is full: the model takes 51 MB, \d+ MB are free\n$/,
     );
     expect(readdirSync(disk)).toEqual([]);
     expect(digest("large-a")).toBe(before);
