@@ -1,7 +1,7 @@
 // Small models of hand-made tensors, merged by recipes that stand in the test.
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { type Dtype, fromFloat32, type NamedTensor, openCheckpoint, writeCheckpoint } from "safetensors-ts";
 import { makePlan } from "../../merge/make-plan.js";
 import { mergeRecipe } from "../../merge/merge-recipe.js";
@@ -16,6 +16,13 @@ export function tensor(shape: readonly number[], values: readonly number[], dtyp
   return { name: "", dtype, shape, data };
 }
 
+/** A recipe of slices of one model each: [model, first layer, layer after the last]. */
+export const stack = (...slices: readonly (readonly [string, number, number])[]) =>
+  `merge_method: passthrough\nslices:\n${slices.map((slice) => `  - sources: [${sliceOf(...slice)}]\n`).join("")}`;
+
+export const sliceOf = (model: string, begin: number, end: number) =>
+  `{model: ${model}, layer_range: [${begin}, ${end}]}`;
+
 export class Models {
   private constructor(readonly folder: string) {}
 
@@ -27,8 +34,9 @@ export class Models {
     return rm(this.folder, { recursive: true });
   }
 
+  /** Of a model or recipe of this folder; an absolute path stays. */
   path(name: string): string {
-    return join(this.folder, name);
+    return resolve(this.folder, name);
   }
 
   /** Writes a model; a config that is no text is written as JSON. */
