@@ -42,7 +42,7 @@ export interface Place {
 }
 
 /** The sums of one pass of a merge over one part. */
-export function measurePart(files: Files, place: Place, merge: number, pass: number): Float64Array {
+export function measurePart(files: Files, place: Place, merge: number, pass: number): Float64Array | Uint32Array {
   clearArena(arenaBytesOf(place.tensor.source, place.range));
   const node = findMerge(place.tensor.source, merge)!;
   return METHODS[node.method].passes[pass]!.measure(

@@ -2,6 +2,7 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { computePart, type KnownByMerge, measurePart } from "./evaluate.js";
 import { openFiles } from "./files.js";
+import { addSums } from "./method.js";
 import type { PartRange } from "./parts.js";
 import type { Plan } from "./plan.js";
 
@@ -33,8 +34,11 @@ export function openBench({ plan, shards, geometry: isMeasured }: Work): Bench {
       const { known } = job;
       const tensor = plan.tensors[job.tensor]!;
       if (job.kind === "measure") {
-        const sums = job.ranges.map((range) => () => measurePart(files, { tensor, range, known }, job.merge, job.pass));
-        return sums.reduce<Float64Array | null>((total, next) => addInto(total, next()), null);
+        let sums: Float64Array | null = null;
+        for (const range of job.ranges) {
+          sums = addSums(sums, measurePart(files, { tensor, range, known }, job.merge, job.pass));
+        }
+        return sums;
       }
       const place = { tensor, range: job.range, known };
       const { bytes, geometry } = computePart(files, place, isMeasured);
@@ -48,11 +52,4 @@ export function openBench({ plan, shards, geometry: isMeasured }: Work): Bench {
       for (const descriptor of outputs) closeSync(descriptor);
     },
   };
-}
-
-/** The sum of arrays, which is the first of them. */
-export function addInto(total: Float64Array | null, next: Float64Array): Float64Array {
-  if (total === null) return next;
-  for (let i = 0; i < total.length; i++) total[i]! += next[i]!;
-  return total;
 }

@@ -20,7 +20,7 @@ export type Known = readonly (readonly number[])[];
 export interface Pass<Settings> {
   /** False where earlier passes make this one needless; it then concludes []. @default always */
   isNeeded?(known: Known, settings: Settings): boolean;
-  measure(part: Part, settings: Settings, known: Known): Float64Array;
+  measure(part: Part, settings: Settings, known: Known): Float64Array | Uint32Array;
   conclude(sums: Float64Array, settings: Settings, known: Known): readonly number[];
 }
 
@@ -94,3 +94,10 @@ export interface Method<S extends Settings = Settings> {
 export const defineMethod = <const Global extends ParameterSpecs, const Model extends ParameterSpecs>(
   method: Method<SettingsOf<Global, Model>> & { readonly global: Global; readonly model: Model },
 ): Method => method;
+
+/** The sums of passes so far and what the next part adds to them. */
+export function addSums(total: Float64Array | null, next: Float64Array | Uint32Array): Float64Array {
+  if (total === null) return next instanceof Float64Array ? next : new Float64Array(next);
+  for (let i = 0; i < total.length; i++) total[i]! += next[i]!;
+  return total;
+}

@@ -18,7 +18,7 @@ export interface PartRange {
 }
 
 /** Large enough that work outweighs bookkeeping, small enough that a few sources fit into a core's cache. */
-export const PART_ELEMENTS = 2 ** 18;
+export const PART_ELEMENTS = 2 ** 19;
 
 /**
  * Parts of about `partElements` elements, in order. They hold whole rows: at least one each, so a part is longer where a row

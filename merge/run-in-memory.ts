@@ -1,5 +1,5 @@
 // A method on one tensor in memory, cut into parts as the streaming engine cuts it: for libraries and tests.
-import type { Method, Settings } from "./method.js";
+import { addSums, type Method, type Settings } from "./method.js";
 import { cutParts } from "./parts.js";
 
 /** The same tensor of each source. */
@@ -28,9 +28,11 @@ export function mergeTensor(
       known.push([]);
       continue;
     }
-    const [first, ...others] = parts.map((part) => pass.measure(part, settings, known));
-    for (const sums of others) for (let i = 0; i < first!.length; i++) first![i]! += sums[i]!;
-    known.push(pass.conclude(first!, settings, known));
+    const sums = parts.reduce<Float64Array | null>(
+      (total, part) => addSums(total, pass.measure(part, settings, known)),
+      null,
+    );
+    known.push(pass.conclude(sums!, settings, known));
   }
 
   const out = new Float32Array(sources.models[0]!.length);

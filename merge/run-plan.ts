@@ -3,8 +3,8 @@
 import { BITS } from "safetensors-ts";
 import { findMerge, type KnownByMerge } from "./evaluate.js";
 import { type Granularity, groupOf } from "./groups.js";
-import { addInto, type Job } from "./jobs.js";
-import type { Known, Settings } from "./method.js";
+import type { Job } from "./jobs.js";
+import { addSums, type Known, type Settings } from "./method.js";
 import { METHODS } from "./methods.js";
 import { cutParts, type PartRange } from "./parts.js";
 import type { MergeSource, OutputTensor, Plan, Source } from "./plan.js";
@@ -201,7 +201,7 @@ async function addUp(results: Promise<Float64Array | null>[], signal: AbortSigna
     const sums = await result;
     signal.throwIfAborted();
     results[i] = Promise.resolve(null);
-    if (sums !== null) total = addInto(total, sums);
+    if (sums !== null) total = addSums(total, sums);
   }
   return total;
 }

@@ -1,6 +1,6 @@
 // The k elements of largest magnitude of a tensor that is never held whole, exactly: by counting, in up to three readings.
 import type { Known, Part, Pass, Settings } from "./method.js";
-import { kernelsFor, scratchCounts, scratchFloats } from "./simd/arena.js";
+import { keepScratch, kernelsFor, scratchCounts, scratchFloats } from "./simd/arena.js";
 
 /** Elements that are looked at together: their scores stay in a core's nearest cache. */
 export const BLOCK_ELEMENTS = 2048;
@@ -84,9 +84,9 @@ function forBlocks<S extends Settings>(
 }
 
 /** How many elements of the part have which upper bits: bins for each source. */
-function countUpper<S extends Settings>(selection: Selection<S>, part: Part, settings: S): Float64Array {
+function countUpper<S extends Settings>(selection: Selection<S>, part: Part, settings: S): Uint32Array {
   const sources = selection.sources(settings);
-  const counts = new Float64Array(sources * UPPER_BINS);
+  const counts = new Uint32Array(sources * UPPER_BINS);
   const bins = scratchCounts(UPPER_BINS);
   for (let source = 0; source < sources; source++) {
     bins.fill(0);
@@ -131,9 +131,10 @@ function countLower<S extends Settings>(
   part: Part,
   settings: S,
   found: readonly number[],
-): Float64Array {
-  const counts = new Float64Array((found.length / 2) * LOWER_BINS);
+): Uint32Array {
+  const counts = new Uint32Array((found.length / 2) * LOWER_BINS);
   forSources(selection, settings, found.length / 2, (source, cuts) => {
+    const release = keepScratch();
     const sought = cuts
       .filter((cut) => found[2 * cut]! < UPPER_BINS)
       .map((cut) => ({ cut, first: found[2 * cut]! * LOWER_BINS, bins: scratchCounts(LOWER_BINS) }));
@@ -142,6 +143,7 @@ function countLower<S extends Settings>(
       for (const { bins, first } of sought) addLower(bins, bits, count, first);
     });
     for (const { bins, cut } of sought) counts.set(bins, cut * LOWER_BINS);
+    release();
   });
   return counts;
 }

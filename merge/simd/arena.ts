@@ -138,6 +138,14 @@ export const scratchDoubles = (count: number): Float64Array =>
 export const scratchCounts = (count: number): Uint32Array =>
   hasRoom(4 * count) ? new Uint32Array(memory!.buffer, allocate(count, 4), count).fill(0) : new Uint32Array(count);
 
+/** Gives a function that gives back what has been taken of the arena since this call. */
+export function keepScratch(): () => void {
+  const before = used;
+  return () => {
+    used = before;
+  };
+}
+
 const hasRoom = (bytes: number) => used + bytes + 1024 <= (memory?.buffer.byteLength ?? 0);
 
 /**
