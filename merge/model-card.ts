@@ -1,18 +1,46 @@
-// README.md of a model folder, as the Hugging Face Hub reads it.
+// README.md of a model folder, as the Hugging Face Hub reads it: YAML in front, then markdown.
+import { stringify } from "yaml";
 
 export interface ModelCard {
   readonly title: string;
-  /** One sentence on what this is. */
+  /** A paragraph on what this is and how it came about. */
   readonly summary: string;
-  /** Hub names or paths of the models it was made of. */
+  /** The models that it was made of, as the recipe calls them. */
+  readonly models: readonly string[];
+  /** Models that the Hub should link to, by their names there: OWNER/NAME. A folder may look like one, so none is guessed. */
   readonly baseModels: readonly string[];
   readonly tags: readonly string[];
-  /** Lines of markdown, each an item of the list of methods. */
+  /** What was done, with what it is and its paper (`description` of a Method). */
   readonly methods: readonly { readonly name: string; readonly description: string }[];
-  /** The recipe or config in YAML that made it; null where there is none. */
+  /** The recipe or config that made it, in YAML; null where there is none. */
   readonly recipe: string | null;
 }
 
+/** The text of the card. */
 export function modelCard(card: ModelCard): string {
-  return card.title;
+  const { title, summary, models, baseModels, tags, methods, recipe } = card;
+  const base = baseModels.length > 0 ? { base_model: baseModels } : {};
+  const front = stringify({ library_name: "transformers", tags, ...base }, { lineWidth: 0, compat: "yaml-1.1" });
+  const sections = [
+    `---\n${front}---`,
+    `# ${title}`,
+    summary,
+    ...section("Methods", list(methods.map(({ name, description }) => `\`${name}\`: ${description}`))),
+    ...section("Models", list(models.map((model) => (baseModels.includes(model) ? link(model) : `\`${model}\``)))),
+    ...section("Recipe", recipe === null ? "" : fenced(recipe)),
+  ];
+  return `${sections.join("\n\n")}\n`;
+}
+
+const link = (model: string): string => `[${model}](https://huggingface.co/${model})`;
+
+const list = (items: readonly string[]): string => items.map((item) => `- ${item}`).join("\n");
+
+const section = (title: string, text: string): string[] => (text === "" ? [] : [`## ${title}`, text]);
+
+/** A code block whose fence is longer than any within. */
+function fenced(yaml: string): string {
+  const longest = Math.max(2, ...(yaml.match(/`+/g) ?? []).map(({ length }) => length));
+  const fence = "`".repeat(longest + 1);
+  return `${fence}yaml\n${yaml.trimEnd()}\n${fence}`;
 }
