@@ -36,6 +36,13 @@ export interface MergeOptions extends Omit<LitiOptions, "model"> {
   readonly granularity: Granularity;
 }
 
+export interface EmaOptions extends Pick<LitiOptions, "dtype" | "out" | "overwrite"> {
+  /** Model folders, two or more, in the order of training. */
+  readonly models: readonly string[];
+  /** Share of each next model, from 0 to 1. */
+  readonly mu: number;
+}
+
 /** Throws for options that no weights can make right, before anything is read or written. */
 export async function checkOptions({ init, runs, out, dtype, overwrite }: MergeOptions): Promise<void> {
   if (runs.length === 0) throw new RangeError("runs is empty, expected one model folder or more");

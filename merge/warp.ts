@@ -12,6 +12,7 @@ import { checkEta } from "./liti.js";
 import type { MethodName } from "./methods.js";
 import {
   checkOptions,
+  type EmaOptions,
   type Eta,
   type LitiOptions,
   type MergeDtype,
@@ -22,7 +23,7 @@ import type { MergeSource, OutputTensor, Plan, TensorSource } from "./plan.js";
 import { lerpWeights, slerpWeights } from "./slerp.js";
 
 export type { GroupStatistics } from "./geometry.js";
-export type { Eta, LitiOptions, MergeDtype, MergeOptions } from "./options.js";
+export type { EmaOptions, Eta, LitiOptions, MergeDtype, MergeOptions } from "./options.js";
 
 /** What a tensor is made by, where LITI goes `eta` of the way. */
 type Merge = (eta: number) => Pick<MergeSource, "method" | "settings">;
@@ -47,6 +48,27 @@ export function litiCheckpoints({ model, ...options }: LitiOptions): Promise<Gro
   return slerpCheckpoints({ ...options, runs: [model], granularity: "layer" });
 }
 
+/**
+ * Exponential moving average of checkpoints in their order: the first, then (1 - mu) of it and mu of the next, and so on.
+ * Config and tokenizer are the last one's.
+ */
+export async function emaCheckpoints({ models, mu, dtype, out, overwrite }: EmaOptions): Promise<void> {
+  if (!(mu >= 0 && mu <= 1)) throw new RangeError(`mu should be a number from 0 to 1, got ${mu}`);
+  const [last, ...earlier] = [...models].reverse() as [string, ...string[]];
+  await checkOptions({ init: last, runs: earlier, granularity: "tensor", eta: 1, dtype, out, overwrite });
+  const config = await readConfigText(last);
+  const merge = () => bySettings("ema", { mu }, models, {});
+  const plan = await withInputs(last, earlier, async (inputs) => planRuns(inputs, { dtype, eta: 1 }, merge));
+  const tensors = plan.tensors.map(({ source, ...tensor }): OutputTensor => {
+    if (source.kind !== "merge") return { ...tensor, source };
+    return { ...tensor, source: { ...source, base: null, models: [...source.models.slice().reverse(), source.base!] } };
+  });
+  await mergeInto({ ...plan, tensors }, { out }, async (folder) => {
+    await copySideFiles(last, folder);
+    await writeFile(join(folder, "config.json"), configWithDtype(config, commonDtype(tensors)));
+  });
+}
+
 const bySettings = (
   method: MethodName,
   global: MergeSource["settings"]["global"],
@@ -67,7 +89,7 @@ async function mergeRuns(options: MergeOptions, merge: Merge, weigh: Weigh): Pro
   return statistics;
 }
 
-function planRuns({ init, runs }: Inputs, { dtype, eta }: MergeOptions, merge: Merge): Plan {
+function planRuns({ init, runs }: Inputs, { dtype, eta }: Pick<MergeOptions, "dtype" | "eta">, merge: Merge): Plan {
   const files: string[] = [];
   const placeOf = (checkpoint: Inputs["init"], name: string): TensorSource => {
     const { path, position, dtype, shape } = checkpoint.info(name);

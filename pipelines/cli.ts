@@ -4,6 +4,7 @@ import { Command } from "@commander-js/extra-typings";
 import { packageRoot } from "../config/paths.js";
 import { distillCommand } from "./distill.js";
 import { doctorCommand } from "./doctor.js";
+import { emaCommand } from "./ema.js";
 import { evalCommand } from "./eval.js";
 import { runProgram } from "./exit.js";
 import { generateCommand } from "./generate.js";
@@ -34,6 +35,7 @@ export function main(args: readonly string[]): Promise<number> {
     .addCommand(mergeCommand)
     .addCommand(slerpCommand)
     .addCommand(litiCommand)
+    .addCommand(emaCommand)
     .addCommand(inspectCommand)
     .addCommand(doctorCommand);
   return runProgram(program, args);

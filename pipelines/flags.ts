@@ -50,6 +50,9 @@ export function existingFolder(path: string): string {
   return path;
 }
 
+/** `--run DIR`, any number of times. */
+export const collectFolders = (path: string, before: string[] = []): string[] => [...before, existingFolder(path)];
+
 /** A file that may be written: it need not exist, its folder must. */
 export function outputFile(path: string): string {
   if (existsSync(path) && statSync(path).isDirectory()) throw new InvalidArgumentError("is a folder, expected a file");

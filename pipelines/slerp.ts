@@ -4,7 +4,7 @@ import { GRANULARITIES } from "../merge/groups.js";
 import { MERGE_DTYPES } from "../merge/options.js";
 import type { GroupStatistics } from "../merge/warp.js";
 import { UserError } from "./errors.js";
-import { existingFolder, number } from "./flags.js";
+import { collectFolders, existingFolder, number } from "./flags.js";
 
 export const slerpCommand = new Command("slerp")
   .description("spherical average of models trained from one init, then LITI with --eta (stages 2 and 3 of WARP)")
@@ -27,10 +27,6 @@ export const slerpCommand = new Command("slerp")
     const statistics = await slerpCheckpoints({ ...options, runs });
     process.stdout.write(`${statisticsText(statistics)}wrote ${options.out}\n`);
   });
-
-function collectFolders(path: string, before: string[] = []): string[] {
-  return [...before, existingFolder(path)];
-}
 
 /** One line a group: angles in degrees, then the lengths of the runs' task vectors and of the merged one. */
 export function statisticsText(statistics: readonly GroupStatistics[]): string {

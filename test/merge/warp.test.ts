@@ -6,7 +6,13 @@ import { type Dtype, fromFloat32, type NamedTensor, openCheckpoint, toFloat32, w
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { GRANULARITIES } from "../../merge/groups.js";
 import { slerp } from "../../merge/slerp.js";
-import { lerpCheckpoints, litiCheckpoints, type MergeOptions, slerpCheckpoints } from "../../merge/warp.js";
+import {
+  emaCheckpoints,
+  lerpCheckpoints,
+  litiCheckpoints,
+  type MergeOptions,
+  slerpCheckpoints,
+} from "../../merge/warp.js";
 import { maxDifference, tensorsUnder, warp } from "./warp-fixture.js";
 
 const CONFIG = '{\n  "model_type": "gemma2",\n  "rope_theta": 10000.0,\n  "torch_dtype": "float32"\n}\n';
@@ -188,6 +194,21 @@ describe("litiCheckpoints", () => {
     expect(await readModel(options.out)).toEqual(await readModel(model));
     await litiCheckpoints({ ...options, eta: 0, overwrite: true });
     expect(await readModel(options.out)).toEqual(await readModel(options.init));
+  });
+});
+
+describe("emaCheckpoints", () => {
+  test("goes mu of the way to each next checkpoint, and has the last one's config", async () => {
+    const models = await Promise.all([4, 8, 16].map((x, i) => writeModel(join(folder, `${i}`), [f32("w", x, 0)])));
+    await writeFile(join(models[2]!, "config.json"), '{"step": 3, "torch_dtype": "float32"}');
+    const out = join(folder, "out");
+    await emaCheckpoints({ models, mu: 0.25, dtype: "float32", out });
+    // 4, then 3/4 of 4 and 1/4 of 8 is 5, then 3/4 of 5 and 1/4 of 16.
+    expect([...(await readModel(out)).get("w")!]).toEqual([7.75, 0]);
+    expect(await readFile(join(out, "config.json"), "utf8")).toBe('{"step": 3, "torch_dtype": "float32"}');
+    await expect(emaCheckpoints({ models, mu: 2, dtype: "float32", out })).rejects.toThrow(
+      new RangeError("mu should be a number from 0 to 1, got 2"),
+    );
   });
 });
 
