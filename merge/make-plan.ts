@@ -20,7 +20,7 @@ import {
 } from "./model-tensors.js";
 import { changeConfig, layerTypes } from "./output-config.js";
 import type { OutputTensor, Plan } from "./plan.js";
-import type { ModelReference, Recipe } from "./recipe.js";
+import { type ModelReference, type Recipe, RecipeError } from "./recipe.js";
 import { isSameModel } from "./recipe-models.js";
 import { commonDtype, storedDtype } from "./warp.js";
 
@@ -30,22 +30,27 @@ export interface MergePlan {
   readonly config: string;
   /** Folder whose tokenizer, generation config and so on go into the result. */
   readonly sideFilesFrom: string;
-  /** Model folders that are read, as the recipe calls them. */
+  /** Folders of models and adapters that are read, as the recipe calls them. */
   readonly models: readonly string[];
 }
 
 /** Opens the headers of all models of the recipe and checks them against each other. No tensor is read. */
 export async function makePlan(recipe: Recipe, { seed }: { readonly seed: number }): Promise<MergePlan> {
+  if (recipe.tokenizer !== null || recipe.chatTemplate !== null) {
+    throw new RecipeError("tokenizer, tokenizer_source and chat_template are not supported yet");
+  }
   const files = fileNumbers();
   const opened = new Map<string, Promise<ModelTensors>>();
-  const { tensors: made, configText, config, path } = await planRecipe(recipe, { seed, files, opened, nextMerge: 0 });
+  const adapters = new Set<string>();
+  const context: Context = { seed, files, opened, adapters, nextMerge: 0 };
+  const { tensors: made, configText, config, path } = await planRecipe(recipe, context);
   const tensors = [...made.values()].map((tensor) => outputTensor(tensor, recipe.dtype));
   const changes = { dtype: commonDtype(tensors), layers: null, isTied: null, vocabSize: null };
   return {
     plan: { files: files.paths, tensors },
     config: changeConfig(configText, config, changes, path),
     sideFilesFrom: path,
-    models: [...opened.keys()],
+    models: [...opened.keys(), ...adapters],
   };
 }
 
@@ -58,6 +63,7 @@ interface Context {
   readonly seed: number;
   readonly files: FileNumbers;
   readonly opened: Map<string, Promise<ModelTensors>>;
+  readonly adapters: Set<string>;
   nextMerge: number;
 }
 
@@ -66,7 +72,9 @@ async function openModel(model: ModelReference, context: Context): Promise<Model
   const { path, adapter } = model;
   const known = context.opened.get(path) ?? readModelTensors(path, context.files);
   context.opened.set(path, known);
-  return adapter === null ? known : adaptModel(await known, await openAdapter(adapter), context.files);
+  if (adapter === null) return known;
+  context.adapters.add(adapter);
+  return adaptModel(await known, await openAdapter(adapter), context.files);
 }
 
 /** What a recipe makes: a model that others can be made of. */

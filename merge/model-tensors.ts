@@ -6,7 +6,7 @@ import { type CheckpointTensor, isFloatDtype, openCheckpoint, SafetensorsError }
 import { ModelError } from "../model/errors.js";
 import { type JsonObject, readJsonIfAny, readTextIfAny } from "../model/json.js";
 import { layerOf } from "./groups.js";
-import { type Adapter, withAdapter } from "./lora.js";
+import { type Adapter, checkAdapterFits, withAdapter } from "./lora.js";
 import type { Source, TensorPlace } from "./plan.js";
 
 export interface ModelTensor {
@@ -65,14 +65,12 @@ export async function readModelTensors(path: string, files: FileNumbers): Promis
   return { path, tensors: new Map(tensors), layers: countLayers(kept.map(({ name }) => name)), configText, config };
 }
 
-/** The model with an adapter on it. Throws where the adapter is for a tensor that the model has not. */
+/** The model with an adapter on it. A tied head that the adapter changes becomes a tensor of its own. */
 export function adaptModel(model: ModelTensors, adapter: Adapter, files: FileNumbers): ModelTensors {
-  const unknown = [...adapter.updates.keys(), ...adapter.replaced.keys()].find((name) => !model.tensors.has(name));
-  if (unknown !== undefined) {
-    throw new SafetensorsError(adapter.file, `is for a tensor "${unknown}", which ${model.path} has not`, unknown);
-  }
+  const { tensors: known } = adapter.updates.has(HEAD) || adapter.replaced.has(HEAD) ? withHead(model) : model;
+  checkAdapterFits(adapter, model.path, new Set(known.keys()));
   const file = files.numberOf(adapter.file);
-  const tensors = [...model.tensors.values()].map((tensor): [string, ModelTensor] => {
+  const tensors = [...known.values()].map((tensor): [string, ModelTensor] => {
     const { name, shape, source } = tensor;
     return [name, { ...tensor, source: withAdapter(source, name, shape, adapter, file) }];
   });
@@ -94,21 +92,19 @@ function placeOf({ path, position, dtype, shape }: CheckpointTensor, files: File
   return { file: files.numberOf(path), position, dtype, shape };
 }
 
-const EMBEDDING = /(^|\.)(embed_tokens|wte)\.weight$/;
-
 /** The embedding of tokens, which is the head, too, of a model that has none of its own. */
-export function embeddingOf(model: ModelTensors): ModelTensor | undefined {
-  return [...model.tensors.values()].find(({ name }) => EMBEDDING.test(name));
-}
+const EMBEDDING = /(^|\.)(embed_tokens|wte)\.weight$/;
 
 /** Where some models have a head of their own, the others' is their embedding. */
 export function withHeads(models: readonly ModelTensors[]): ModelTensors[] {
   const isAny = models.some(({ tensors }) => tensors.has(HEAD));
-  return models.map((model) => {
-    const embedding = embeddingOf(model);
-    if (!isAny || model.tensors.has(HEAD) || !embedding) return model;
-    return { ...model, tensors: new Map([...model.tensors, [HEAD, { ...embedding, name: HEAD }]]) };
-  });
+  return isAny ? models.map(withHead) : [...models];
+}
+
+function withHead(model: ModelTensors): ModelTensors {
+  const embedding = [...model.tensors.values()].find(({ name }) => EMBEDDING.test(name));
+  if (model.tensors.has(HEAD) || !embedding) return model;
+  return { ...model, tensors: new Map([...model.tensors, [HEAD, { ...embedding, name: HEAD }]]) };
 }
 
 /** Throws unless all models have the same tensors, in the same shapes, floats in the same places. */

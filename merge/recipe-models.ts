@@ -1,6 +1,6 @@
 // What a recipe calls a model: a folder, with or without an adapter, a recipe file, or a recipe in its place.
 import { describe, type KeyPath } from "../config/yaml-source.js";
-import type { ModelReference } from "./recipe.js";
+import type { ModelReference, Recipe } from "./recipe.js";
 import { type Check, isMapping } from "./recipe-notes.js";
 
 /** The reference, or null where it is noted as a mistake. */
@@ -9,16 +9,21 @@ export async function checkModel(value: unknown, path: KeyPath, check: Check): P
     check.note(path, problem);
     return null;
   };
+  const within = (recipe: Recipe, file: string | null, text: string): ModelReference | null => {
+    const { tokenizer, chatTemplate } = recipe;
+    if (tokenizer === null && chatTemplate === null) return { kind: "recipe", recipe, file, text };
+    return wrong("has a tokenizer or chat_template of its own: give it in the outermost recipe");
+  };
   if (isMapping(value) && "merge_method" in value) {
     const recipe = await check.checkInner(value, path);
-    return recipe && { kind: "recipe", recipe, file: null, text: `a ${recipe.method} recipe` };
+    return recipe && within(recipe, null, `a ${recipe.method} recipe`);
   }
   if (typeof value !== "string" || value === "") {
     return wrong(`expected a model folder, a recipe file or a recipe, got ${describe(value)}`);
   }
   if (/\.ya?ml$/.test(value)) {
     try {
-      return { kind: "recipe", recipe: await check.readRecipe(value), file: value, text: value };
+      return within(await check.readRecipe(value), value, value);
     } catch (error) {
       return wrong(`is a recipe that cannot be read:\n${(error as Error).message}`);
     }

@@ -68,3 +68,14 @@ test("a file that is named twice is one model; recipes in a model's place are se
   const firstLike = references.map((reference) => references.findIndex((other) => isSameModel(reference, other)));
   expect(firstLike).toEqual([0, 0, 2, 3, 4, 5, 5, 7]);
 });
+
+test("the tokenizer and the chat template are those of the outermost recipe", async () => {
+  const inner = "{merge_method: karcher, models: [{model: a}], tokenizer_source: union}";
+  const others = { "inner.yml": "merge_method: karcher\nmodels: [{model: a}]\nchat_template: chatml\n" };
+  const recipe = `merge_method: karcher\nmodels:\n  - model: ${inner}\n  - model: HERE/inner.yml\ntokenizer_source: base\n`;
+  const problem = "has a tokenizer or chat_template of its own: give it in the outermost recipe";
+  expect(await mistakesOf(recipe, { others })).toEqual([
+    `r.yml:3: models[0].model: ${problem}`,
+    `r.yml:4: models[1].model: ${problem}`,
+  ]);
+});
