@@ -4,6 +4,7 @@
  *     npm run bench -- --python PYTHON --peers DIR [WORK ...]
  */
 import { spawn } from "node:child_process";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -54,7 +55,26 @@ const works: Readonly<Record<string, Work>> = {
       seconds: (line) => (line.what === "iteration 0 run 0" ? (line.s as number) : undefined),
     },
   },
+  "merge linear": merge("linear", "linear", 0.25),
+  "merge warp": merge("warp", "nuslerp", 0.25),
+  "merge ties": merge("ties", "ties", 0.083),
 };
+
+/** A merge of the models that merge.py makes, once, in a folder of 1.5 GB; each of its runs does all its recipes. */
+function merge(ours: string, peers: string, most: number): Work {
+  const folder = join(tmpdir(), "heddle-bench-merge");
+  const isPeers = ({ name }: Line) => name === `mergekit ${peers}`;
+  return {
+    rounds: 1,
+    most,
+    ours: { script: "merge.js", args: [folder, ours], seconds: seconds("median_s") },
+    peer: {
+      script: "merge.py",
+      args: [folder],
+      seconds: (line) => (isPeers(line) ? (line.median_s as number) : undefined),
+    },
+  };
+}
 
 /** Runs a script until it has told its seconds. */
 async function run(program: string, folder: string, { script, args = [], env, seconds }: Command): Promise<number> {
@@ -62,6 +82,7 @@ async function run(program: string, folder: string, { script, args = [], env, se
     cwd: folder,
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "inherit"],
+    detached: true,
   });
   const failed = new Promise<never>((_, reject) => {
     child.on("error", reject);
@@ -81,7 +102,16 @@ async function run(program: string, folder: string, { script, args = [], env, se
   try {
     return await Promise.race([told(), failed]);
   } finally {
-    child.kill();
+    stopAll(child.pid!);
+  }
+}
+
+/** Stops a script and what it has started, which would slow the next one down. */
+function stopAll(pid: number): void {
+  try {
+    process.kill(-pid);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
   }
 }
 

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { compiledModule } from "../config/paths.js";
-import { median } from "./time.js";
+import { median, print } from "./time.js";
 
 /** WARP is what nuslerp with a base is in mergekit: SLERP of task vectors, here with an angle a layer, and LITI. */
 const WARP = `merge_method: warp
@@ -79,15 +79,13 @@ for (let round = 0; round < Number(values.rounds); round++) {
   merges.push(await measure(process.execPath, [heddle, "merge", `${name}.yml`, out, ...flags]));
 }
 const seconds = merges.map((merge) => merge.seconds);
-console.log(
-  JSON.stringify({
-    name: `heddle merge ${name}`,
-    median_s: Number(median(seconds).toFixed(3)),
-    min_s: Number(Math.min(...seconds).toFixed(3)),
-    runs: seconds.length,
-    peak_rss_mb: Math.round(Math.max(...merges.map(({ peakMb }) => peakMb))),
-    cat_and_cp_s: Number(median(copies).toFixed(3)),
-  }),
-);
+print({
+  name: `heddle merge ${name}`,
+  median_s: median(seconds),
+  min_s: Math.min(...seconds),
+  runs: seconds.length,
+  peak_rss_mb: Math.round(Math.max(...merges.map(({ peakMb }) => peakMb))),
+  cat_and_cp_s: median(copies),
+});
 rmSync(join(folder, out), { recursive: true, force: true });
 rmSync(join(folder, "copy.safetensors"), { force: true });
