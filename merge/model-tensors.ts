@@ -101,9 +101,10 @@ export function withHeads(models: readonly ModelTensors[]): ModelTensors[] {
   return isAny ? models.map(withHead) : [...models];
 }
 
+/** A model that says it has a head of its own, and has none, is left so: it is broken. */
 function withHead(model: ModelTensors): ModelTensors {
   const embedding = [...model.tensors.values()].find(({ name }) => EMBEDDING.test(name));
-  if (model.tensors.has(HEAD) || !embedding) return model;
+  if (model.tensors.has(HEAD) || !embedding || model.config.tie_word_embeddings === false) return model;
   return { ...model, tensors: new Map([...model.tensors, [HEAD, { ...embedding, name: HEAD }]]) };
 }
 

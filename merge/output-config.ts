@@ -11,10 +11,10 @@ export function layerTypes(config: JsonObject, layers: number): string[] | null 
 }
 
 /** Every how many layers one looks at everything, by family, as transformers has it where a config is silent. */
-const FULL_EVERY: Readonly<Record<string, number>> = { gemma2: 2, gemma3_text: 6, cohere2: 4, gpt_oss: 2 };
+const FULL_EVERY = new Map<unknown, number>(Object.entries({ gemma2: 2, gemma3_text: 6, cohere2: 4, gpt_oss: 2 }));
 
 function familyLayerTypes({ model_type, sliding_window_pattern }: JsonObject, layers: number): string[] | null {
-  const family = FULL_EVERY[String(model_type)];
+  const family = FULL_EVERY.get(model_type);
   if (family === undefined) return null;
   const every = typeof sliding_window_pattern === "number" && family > 2 ? sliding_window_pattern : family;
   return Array.from({ length: layers }, (_, i) => ((i + 1) % every === 0 ? "full_attention" : "sliding_attention"));

@@ -81,6 +81,13 @@ describe("the head of the result", () => {
     expect(JSON.parse(silent.config)).toEqual({ model_type: "cohere", torch_dtype: "float32" });
   });
 
+  test("is missed where a config says that there is one", async () => {
+    await models.write("broken", { [EMBEDDING]: matrix(1, 1) }, { model_type: "gemma2", tie_word_embeddings: false });
+    expect(await models.problem(linear("untied", "broken"))).toBe(
+      `SafetensorsError: broken: has no tensor "${HEAD}", which untied has in shape [1,2]`,
+    );
+  });
+
   test("of a recipe within another is that of its models", async () => {
     const inner = "{merge_method: karcher, models: [{model: $tied}]}";
     const { tensors, config } = await models.merge(

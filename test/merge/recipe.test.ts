@@ -5,14 +5,6 @@ import { mistakesOf } from "./recipe-fixture.js";
 const METHODS =
   "linear, slerp, nuslerp, multislerp, karcher, task_arithmetic, ties, dare_linear, dare_ties, della, della_linear, breadcrumbs, breadcrumbs_ties, model_stock, sce, nearswap, arcee_fusion, passthrough, warp, ema";
 
-describe("a recipe without mistakes", () => {
-  test("may leave out what has a default, and have keys without a value", async () => {
-    expect(await mistakesOf("merge_method: karcher\nmodels: [{model: a}, {model: b}]\nbase_model:\ndtype:\n")).toEqual(
-      [],
-    );
-  });
-});
-
 test("all mistakes come at once, in the order of the file", async () => {
   const recipe = `merge_method: ties
 model: [a]
