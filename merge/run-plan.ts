@@ -100,8 +100,11 @@ function batchesOf(tensor: OutputTensor): PartRange[][] {
   return Array.from({ length: batches }, (_, i) => parts.slice(i * BATCH_PARTS, (i + 1) * BATCH_PARTS));
 }
 
-const needsRows = (source: Source): boolean =>
-  source.kind === "rows" || mergesOf(source).some(({ method }) => METHODS[method].needsRows === true);
+/** Whether parts must be whole rows: for a method that looks at rows, and where rows are gathered or computed. */
+function needsRows(source: Source | null): boolean {
+  if (source?.kind !== "merge") return source?.kind === "rows" || source?.kind === "lora";
+  return METHODS[source.method].needsRows === true || [source.base, ...source.models].some(needsRows);
+}
 
 async function runUnit(
   plan: Plan,
