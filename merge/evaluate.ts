@@ -8,6 +8,7 @@ import {
   SafetensorsError,
   toFloat32,
 } from "safetensors-ts";
+import { gatherRows } from "./gather-rows.js";
 import { measureGeometry } from "./geometry.js";
 import { addLoraRows } from "./lora.js";
 import type { Known, Part } from "./method.js";
@@ -115,7 +116,7 @@ function evaluate(files: Files, place: Place, source: Source): Float32Array {
     case "tensor":
       return readFloats(files, place, source.place);
     case "rows":
-      return gatherRows(files, place, source);
+      return gather(files, place, source);
     case "lora":
       return addAdapter(files, place, source);
     case "merge":
@@ -138,7 +139,7 @@ function sourcesOf(files: Files, place: Place, { base, models }: MergeSource): P
   };
 }
 
-const bytesPerElement = (dtype: Dtype) => Math.max(1, BITS[dtype] / 8);
+export const bytesPerElement = (dtype: Dtype) => Math.max(1, BITS[dtype] / 8);
 
 function readFloats(files: Files, place: Place, from: TensorPlace): Float32Array {
   const { start, length } = place.range;
@@ -160,40 +161,12 @@ function readFloats(files: Files, place: Place, from: TensorPlace): Float32Array
   return values;
 }
 
-/** Rows of other tensors, each the mean of those picked for it; neighbours that are neighbours there are read together. */
-function gatherRows(files: Files, place: Place, { places, picks, tensors, rows }: RowsSource): Float32Array {
+function gather(files: Files, place: Place, source: RowsSource): Float32Array {
   const { start, length, columns } = place.range;
-  const out = allocateFloats(length).fill(0);
-  const firstRow = start / columns;
-  const read = (pick: number, count: number): Float32Array => {
-    const from = places[tensors[pick]!]!;
-    const size = bytesPerElement(from.dtype);
-    const raw = new Uint8Array(count * columns * size);
-    files.read(from.file, from.position + rows[pick]! * columns * size, raw);
-    const values = toFloat32(raw, from.dtype);
-    if (!values.every(Number.isFinite)) throw notFinite(values, files.paths[from.file]!, place);
-    return values;
-  };
-  const isSingle = (row: number) => picks[row + 1]! - picks[row]! === 1;
-  const endRow = firstRow + length / columns;
-  for (let row = firstRow; row < endRow; ) {
-    const first = picks[row]!;
-    let count = 1;
-    if (isSingle(row)) {
-      const follows = (k: number) => tensors[first + k] === tensors[first] && rows[first + k] === rows[first]! + k;
-      while (row + count < endRow && isSingle(row + count) && follows(count)) count++;
-      out.set(read(first, count), (row - firstRow) * columns);
-    } else {
-      const mean = out.subarray((row - firstRow) * columns, (row - firstRow + 1) * columns);
-      const owners = picks[row + 1]! - first;
-      for (let k = 0; k < owners; k++) {
-        const values = read(first + k, 1);
-        for (let i = 0; i < columns; i++) mean[i]! += values[i]! / owners;
-      }
-    }
-    row += count;
-  }
-  return out;
+  const values = allocateFloats(length);
+  gatherRows(files, source, columns, start / columns, values);
+  if (!isFiniteArray(values)) throw notFinite(values, "rows of the vocabulary", place);
+  return values;
 }
 
 function addAdapter(files: Files, place: Place, { of, a, b, scale }: LoraSource): Float32Array {

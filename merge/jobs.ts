@@ -20,9 +20,12 @@ export interface Work {
   readonly geometry: boolean;
 }
 
+/** Sums of a pass, or of the geometry. */
+export type Sums = Float64Array | Uint32Array;
+
 /** What a thread does jobs with. A `measure` gives its sums, a `store` the part's geometry, if it is wanted. */
 export interface Bench {
-  perform(job: Job): Float64Array | null;
+  perform(job: Job): Sums | null;
   close(): void;
 }
 
@@ -34,10 +37,10 @@ export function openBench({ plan, shards, geometry: isMeasured }: Work): Bench {
       const { known } = job;
       const tensor = plan.tensors[job.tensor]!;
       if (job.kind === "measure") {
-        let sums: Float64Array | null = null;
-        for (const range of job.ranges) {
-          sums = addSums(sums, measurePart(files, { tensor, range, known }, job.merge, job.pass));
-        }
+        const [first, ...others] = job.ranges;
+        const measure = (range: PartRange) => measurePart(files, { tensor, range, known }, job.merge, job.pass);
+        const sums = measure(first!).slice();
+        for (const range of others) addSums(sums, measure(range));
         return sums;
       }
       const place = { tensor, range: job.range, known };

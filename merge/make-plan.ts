@@ -20,8 +20,10 @@ import {
 } from "./model-tensors.js";
 import { changeConfig, layerTypes } from "./output-config.js";
 import type { OutputTensor, Plan } from "./plan.js";
-import { type ModelReference, type Recipe, RecipeError } from "./recipe.js";
+import type { ModelReference, Recipe } from "./recipe.js";
 import { isSameModel } from "./recipe-models.js";
+import type { TokenizerPlan } from "./tokenizer-plan.js";
+import { withVocabulary } from "./vocabulary.js";
 import { commonDtype, storedDtype } from "./warp.js";
 
 export interface MergePlan {
@@ -30,26 +32,27 @@ export interface MergePlan {
   readonly config: string;
   /** Folder whose tokenizer, generation config and so on go into the result. */
   readonly sideFilesFrom: string;
+  /** The vocabulary that the recipe asks for; null where it is that of `sideFilesFrom`. */
+  readonly tokenizer: TokenizerPlan | null;
   /** Folders of models and adapters that are read, as the recipe calls them. */
   readonly models: readonly string[];
 }
 
 /** Opens the headers of all models of the recipe and checks them against each other. No tensor is read. */
 export async function makePlan(recipe: Recipe, { seed }: { readonly seed: number }): Promise<MergePlan> {
-  if (recipe.tokenizer !== null || recipe.chatTemplate !== null) {
-    throw new RecipeError("tokenizer, tokenizer_source and chat_template are not supported yet");
-  }
   const files = fileNumbers();
   const opened = new Map<string, Promise<ModelTensors>>();
   const adapters = new Set<string>();
   const context: Context = { seed, files, opened, adapters, nextMerge: 0 };
-  const { tensors: made, configText, config, path } = await planRecipe(recipe, context);
+  const { tensors: made, configText, config, path, tokenizer } = await planRecipe(recipe, context);
   const tensors = [...made.values()].map((tensor) => outputTensor(tensor, recipe.dtype));
-  const changes = { dtype: commonDtype(tensors), layers: null, isTied: null, vocabSize: null };
+  const vocabSize = tokenizer?.vocabSize ?? null;
+  const changes = { dtype: commonDtype(tensors), layers: null, isTied: null, vocabSize };
   return {
     plan: { files: files.paths, tensors },
     config: changeConfig(configText, config, changes, path),
     sideFilesFrom: path,
+    tokenizer,
     models: [...opened.keys(), ...adapters],
   };
 }
@@ -78,7 +81,11 @@ async function openModel(model: ModelReference, context: Context): Promise<Model
 }
 
 /** What a recipe makes: a model that others can be made of. */
-async function planRecipe(recipe: Recipe, context: Context): Promise<ModelTensors> {
+interface MadeModel extends ModelTensors {
+  readonly tokenizer: TokenizerPlan | null;
+}
+
+async function planRecipe(recipe: Recipe, context: Context): Promise<MadeModel> {
   const merge = context.nextMerge++;
   const { base, slices } = recipe;
   const opened: { readonly reference: ModelReference; readonly model: ModelTensors }[] = [];
@@ -86,7 +93,12 @@ async function planRecipe(recipe: Recipe, context: Context): Promise<ModelTensor
     if (reference === null || opened.some((other) => isSameModel(reference, other.reference))) continue;
     opened.push({ reference, model: await openModel(reference, context) });
   }
-  const models = withHeads(opened.map(({ model }) => model));
+  const withHead = withHeads(opened.map(({ model }) => model));
+  const references = opened.map(({ reference }) => reference);
+  const { models, tokenizer } =
+    recipe.tokenizer === null
+      ? { models: withHead, tokenizer: null }
+      : await withVocabulary(recipe.tokenizer, withHead, references, base === null ? null : 0);
   const modelOf = (reference: ModelReference) =>
     models[opened.findIndex((other) => isSameModel(reference, other.reference))]!;
   checkFamilies(models);
@@ -106,7 +118,7 @@ async function planRecipe(recipe: Recipe, context: Context): Promise<ModelTensor
   });
   const tensors = stackSlices(works);
   const { path, configText, config } = works[0]!.base ?? works[0]!.sources[0]!.model;
-  const hasNewHead = models.some((model, i) => model !== opened[i]!.model) && config.tie_word_embeddings !== false;
+  const hasNewHead = withHead.some((model, i) => model !== opened[i]!.model) && config.tie_word_embeddings !== false;
   const changes = {
     dtype: null,
     layers: recipe.isSliced ? layersOf(works) : null,
@@ -120,6 +132,7 @@ async function planRecipe(recipe: Recipe, context: Context): Promise<ModelTensor
     layers: countLayers([...tensors.keys()]),
     configText: changed,
     config: JSON.parse(changed) as JsonObject,
+    tokenizer,
   };
 }
 

@@ -1,13 +1,22 @@
 // A merge by a recipe: from the recipe's file to a model folder.
 import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { copySideFiles } from "../model/save.js";
+import { basename, join, resolve } from "node:path";
+import { type JsonObject, readTextIfAny } from "../model/json.js";
+import { copySideFiles, SIDE_FILES } from "../model/save.js";
+import { chatTemplateFiles } from "./chat-template.js";
 import { mergeInto, type RunOptions } from "./engine.js";
 import { describeGeometry, type GroupStatistics } from "./geometry.js";
-import { makePlan } from "./make-plan.js";
+import { type MergePlan, makePlan } from "./make-plan.js";
+import { METHODS, type MethodName } from "./methods.js";
+import { modelCard } from "./model-card.js";
 import { checkOutput } from "./options.js";
-import { readRecipe } from "./recipe.js";
+import { type Recipe, readRecipeFile } from "./recipe.js";
 import { slerpWeights } from "./slerp.js";
+import type { TokenizerPlan } from "./tokenizer-plan.js";
+import { withKey } from "./tokenizer-text.js";
+
+/** What belongs to a vocabulary. */
+const TOKENIZER_FILES = SIDE_FILES.filter((name) => name !== "generation_config.json");
 
 export interface MergeRecipeOptions extends Omit<RunOptions, "geometry"> {
   /** Path of the recipe. */
@@ -31,16 +40,54 @@ export async function mergeRecipe({
   isMeasured = false,
   ...run
 }: MergeRecipeOptions): Promise<GroupStatistics[]> {
-  const recipe = await readRecipe(path, set);
-  const { plan, config, sideFilesFrom, models } = await makePlan(recipe, { seed });
+  const { recipe, text } = await readRecipeFile(path, set, []);
+  const made = await makePlan(recipe, { seed });
+  const { plan, models } = made;
   await checkOutput(run.out, models, overwrite);
+  const files = await filesBeside(made, recipe, text, run.out);
   let statistics: GroupStatistics[] = [];
   await mergeInto(plan, { ...run, geometry: isMeasured }, async (folder, stored) => {
-    await copySideFiles(sideFilesFrom, folder);
-    await writeFile(join(folder, "config.json"), config);
+    await copySideFiles(made.sideFilesFrom, folder, made.tokenizer ? ["generation_config.json"] : SIDE_FILES);
+    if (made.tokenizer) await copySideFiles(made.tokenizer.from, folder, TOKENIZER_FILES);
+    for (const [name, content] of Object.entries(files)) await writeFile(join(folder, name), content);
     if (isMeasured) {
       statistics = describeGeometry(plan, stored, "layer", (products) => slerpWeights(products).weights);
     }
   });
   return statistics;
+}
+
+/** Texts of files that no model has as they are: config, model card, and what a new vocabulary or chat template changes. */
+async function filesBeside(
+  { config, sideFilesFrom, tokenizer, models }: MergePlan,
+  recipe: Recipe,
+  text: string,
+  out: string,
+): Promise<Record<string, string>> {
+  const files: Record<string, string> = { ...tokenizer?.files };
+  const generation = await readTextIfAny(join(sideFilesFrom, "generation_config.json"));
+  files["config.json"] = withIds(config, tokenizer);
+  if (generation !== null && tokenizer !== null) files["generation_config.json"] = withIds(generation, tokenizer);
+  if (recipe.chatTemplate !== null) {
+    const from = tokenizer?.from ?? sideFilesFrom;
+    Object.assign(files, await chatTemplateFiles(recipe.chatTemplate, models, from, files));
+  }
+  const methods = methodsOf(recipe).map((name) => ({ name, description: METHODS[name].description }));
+  const title = basename(resolve(out));
+  const summary = "Merged by heddle, by the recipe below.";
+  files["README.md"] = modelCard({ title, summary, models, baseModels: [], tags: ["merge"], methods, recipe: text });
+  return files;
+}
+
+/** A config with the numbers that special tokens have in the new vocabulary. */
+function withIds(text: string, tokenizer: TokenizerPlan | null): string {
+  const ids = tokenizer === null ? {} : tokenizer.tokenIds(JSON.parse(text) as JsonObject);
+  return Object.entries(ids).reduce((changed, [key, id]) => withKey(changed, key, id), text);
+}
+
+/** The methods of a recipe and of those within it, each once. */
+function methodsOf({ method, base, slices }: Recipe): MethodName[] {
+  const models = [...(base ? [base] : []), ...slices.flatMap(({ sources }) => sources.map(({ model }) => model))];
+  const inner = models.flatMap((model) => (model.kind === "recipe" ? methodsOf(model.recipe) : []));
+  return [...new Set([method, ...inner])];
 }

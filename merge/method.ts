@@ -20,6 +20,7 @@ export type Known = readonly (readonly number[])[];
 export interface Pass<Settings> {
   /** False where earlier passes make this one needless; it then concludes []. @default always */
   isNeeded?(known: Known, settings: Settings): boolean;
+  /** The array may be used again for the next part. Counts, as 32-bit integers, must not exceed the elements of the part. */
   measure(part: Part, settings: Settings, known: Known): Float64Array | Uint32Array;
   conclude(sums: Float64Array, settings: Settings, known: Known): readonly number[];
 }
@@ -95,9 +96,7 @@ export const defineMethod = <const Global extends ParameterSpecs, const Model ex
   method: Method<SettingsOf<Global, Model>> & { readonly global: Global; readonly model: Model },
 ): Method => method;
 
-/** The sums of passes so far and what the next part adds to them. */
-export function addSums(total: Float64Array | null, next: Float64Array | Uint32Array): Float64Array {
-  if (total === null) return next instanceof Float64Array ? next : new Float64Array(next);
-  for (let i = 0; i < total.length; i++) total[i]! += next[i]!;
-  return total;
+/** Adds what a pass gives of a part, or of some, to the sums so far, in place. */
+export function addSums(sums: Float64Array | Uint32Array, next: Float64Array | Uint32Array): void {
+  for (let i = 0; i < sums.length; i++) sums[i]! += next[i]!;
 }

@@ -30,6 +30,8 @@ export interface RowsSource {
   readonly picks: Int32Array;
   readonly tensors: Int32Array;
   readonly rows: Int32Array;
+  /** Rows from this one on are the mean of all rows before it: padding of a vocabulary. @default none */
+  readonly meanFrom?: number;
 }
 
 /** of + scale B A, an adapter in PEFT's convention: A is [rank, columns], B [rows, rank]. */

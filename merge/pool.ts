@@ -2,7 +2,7 @@
 import { setImmediate } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { compiledModule } from "../config/paths.js";
-import { type Job, openBench, type Work } from "./jobs.js";
+import { type Job, openBench, type Sums, type Work } from "./jobs.js";
 
 export interface Request {
   readonly id: number;
@@ -11,13 +11,13 @@ export interface Request {
 
 export interface Answer {
   readonly id: number;
-  readonly sums: Float64Array | null;
+  readonly sums: Sums | null;
   readonly error?: { name: string; message: string; stack?: string; path?: string; code?: string };
 }
 
 /** Jobs are begun in the order in which they are given, and done as threads become free. */
 export interface Pool {
-  run(job: Job): Promise<Float64Array | null>;
+  run(job: Job): Promise<Sums | null>;
   close(): Promise<void>;
 }
 
@@ -45,7 +45,7 @@ function poolHere(work: Work): Pool {
 
 interface Waiting {
   readonly job: Job;
-  readonly resolve: (sums: Float64Array | null) => void;
+  readonly resolve: (sums: Sums | null) => void;
   readonly reject: (error: unknown) => void;
 }
 

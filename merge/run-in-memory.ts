@@ -28,10 +28,12 @@ export function mergeTensor(
       known.push([]);
       continue;
     }
-    const sums = parts.reduce<Float64Array | null>(
-      (total, part) => addSums(total, pass.measure(part, settings, known)),
-      null,
-    );
+    let sums: Float64Array | null = null;
+    for (const part of parts) {
+      const next = pass.measure(part, settings, known);
+      sums ??= new Float64Array(next.length);
+      addSums(sums, next);
+    }
     known.push(pass.conclude(sums!, settings, known));
   }
 

@@ -3,7 +3,7 @@
 import { BITS } from "safetensors-ts";
 import { findMerge, type KnownByMerge } from "./evaluate.js";
 import { type Granularity, groupOf } from "./groups.js";
-import type { Job } from "./jobs.js";
+import type { Job, Sums } from "./jobs.js";
 import { addSums, type Known, type Settings } from "./method.js";
 import { METHODS } from "./methods.js";
 import { cutParts, type PartRange } from "./parts.js";
@@ -196,15 +196,17 @@ async function conclude(
   return known;
 }
 
-/** The sum of arrays in their order, each let go once it is added. */
-async function addUp(results: Promise<Float64Array | null>[], signal: AbortSignal): Promise<Float64Array | null> {
+/** The sum of arrays in their order, each let go once it is added; null where there are none. */
+async function addUp(results: Promise<Sums | null>[], signal: AbortSignal): Promise<Float64Array | null> {
   let total: Float64Array | null = null;
   for (const result of results) result.catch(() => {});
   for (const [i, result] of results.entries()) {
     const sums = await result;
     signal.throwIfAborted();
     results[i] = Promise.resolve(null);
-    if (sums !== null) total = addSums(total, sums);
+    if (sums === null) continue;
+    total ??= new Float64Array(sums.length);
+    addSums(total, sums);
   }
   return total;
 }

@@ -83,10 +83,19 @@ function forBlocks<S extends Settings>(
   }
 }
 
+/** The last counts that were given away: new ones for every part would be hundreds of megabytes before they are collected. */
+let last = new Uint32Array(0);
+
+function zeros(length: number): Uint32Array {
+  if (last.length === length) return last.fill(0);
+  last = new Uint32Array(length);
+  return last;
+}
+
 /** How many elements of the part have which upper bits: bins for each source. */
 function countUpper<S extends Settings>(selection: Selection<S>, part: Part, settings: S): Uint32Array {
   const sources = selection.sources(settings);
-  const counts = new Uint32Array(sources * UPPER_BINS);
+  const counts = zeros(sources * UPPER_BINS);
   const bins = scratchCounts(UPPER_BINS);
   for (let source = 0; source < sources; source++) {
     bins.fill(0);
@@ -132,7 +141,7 @@ function countLower<S extends Settings>(
   settings: S,
   found: readonly number[],
 ): Uint32Array {
-  const counts = new Uint32Array((found.length / 2) * LOWER_BINS);
+  const counts = zeros((found.length / 2) * LOWER_BINS);
   forSources(selection, settings, found.length / 2, (source, cuts) => {
     const release = keepScratch();
     const sought = cuts

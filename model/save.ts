@@ -43,10 +43,10 @@ export async function saveModel(
   });
 }
 
-/** Copies those of SIDE_FILES that `from` has. */
-export async function copySideFiles(from: string, to: string): Promise<void> {
+/** Copies those of the files, all of SIDE_FILES if none are named, that `from` has. */
+export async function copySideFiles(from: string, to: string, names: readonly string[] = SIDE_FILES): Promise<void> {
   const present = new Set(await readdir(from));
-  for (const name of SIDE_FILES) {
+  for (const name of names) {
     if (present.has(name)) await copyFile(join(from, name), join(to, name), constants.COPYFILE_FICLONE);
   }
 }

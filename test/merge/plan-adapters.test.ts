@@ -65,9 +65,3 @@ describe("a model with an adapter", () => {
     );
   });
 });
-
-test("a tokenizer is not left out silently", async () => {
-  expect(await models.problem(`${linear("$a")}tokenizer_source: base\n`)).toBe(
-    "RecipeError: tokenizer, tokenizer_source and chat_template are not supported yet",
-  );
-});

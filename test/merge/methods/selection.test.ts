@@ -1,7 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Method, Part, Settings } from "../../../merge/method.js";
-import { addSums } from "../../../merge/method.js";
 import { mergeTensor } from "../../../merge/run-in-memory.js";
 import { cutsOf, dropAbove, keepAbove, scoreOf, selectionPasses, startCut } from "../../../merge/selection.js";
 
@@ -95,8 +94,8 @@ describe("selection by rank", () => {
       base: null,
       models: [values],
     };
-    const bins = pass!.conclude(addSums(null, pass!.measure(part, settings, [])), settings, []);
-    const bits = next!.conclude(addSums(null, next!.measure(part, settings, [bins])), settings, [bins]);
+    const bins = pass!.conclude(new Float64Array(pass!.measure(part, settings, [])), settings, []);
+    const bits = next!.conclude(new Float64Array(next!.measure(part, settings, [bins])), settings, [bins]);
     expect(cutsOf([bins, bits, []]).map(scoreOf)).toEqual([7, 5.5]);
   });
 });

@@ -1,0 +1,42 @@
+// The models of a recipe with the rows of one vocabulary, where the recipe has a tokenizer.
+import { ModelError } from "../model/errors.js";
+import { hasVocabulary, type ModelTensor, type ModelTensors } from "./model-tensors.js";
+import type { TensorPlace } from "./plan.js";
+import type { ModelReference, TokenizerSettings } from "./recipe.js";
+import { planTokenizer, type TokenizerPlan } from "./tokenizer-plan.js";
+
+/** The models, their embeddings and heads with a row for each token of the result, and how the vocabulary came about. */
+export async function withVocabulary(
+  settings: TokenizerSettings,
+  models: readonly ModelTensors[],
+  references: readonly ModelReference[],
+  base: number | null,
+): Promise<{ models: ModelTensors[]; tokenizer: TokenizerPlan }> {
+  const vocabularies = models.map((model, i) => {
+    const embedding = [...model.tensors.values()].find(({ name }) => hasVocabulary(name));
+    if (!embedding)
+      throw new ModelError(model.path, "has no embedding of tokens, which a recipe with a tokenizer needs");
+    return { name: references[i]!.text, path: model.path, rows: embedding.shape[0]! };
+  });
+  const tokenizer = await planTokenizer(settings, vocabularies, base);
+  const changed = models.map((model, m): ModelTensors => {
+    const tensors = [...model.tensors].map(([name, tensor]): [string, ModelTensor] => {
+      if (!hasVocabulary(name)) return [name, tensor];
+      const source = tokenizer.rows(
+        m,
+        models.map((other) => placeIn(other, name)),
+      );
+      return [name, { ...tensor, shape: [tokenizer.vocabSize, ...tensor.shape.slice(1)], source }];
+    });
+    return { ...model, tensors: new Map(tensors) };
+  });
+  return { models: changed, tokenizer };
+}
+
+function placeIn({ path, tensors }: ModelTensors, name: string): TensorPlace | null {
+  const source = tensors.get(name)?.source;
+  if (source === undefined) return null;
+  if (source.kind === "tensor") return source.place;
+  const problem = `"${name}" is computed, by an adapter or a recipe: with a tokenizer it must be a tensor of a folder`;
+  throw new ModelError(path, problem);
+}
