@@ -4,8 +4,8 @@ import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { TaskContext, TaskEvent } from "../../pipelines/events.js";
 import { packageRoot } from "../../config/paths.js";
+import type { TaskContext, TaskEvent } from "../../pipelines/events.js";
 
 const bin = fileURLToPath(new URL("bin/heddle.js", packageRoot));
 

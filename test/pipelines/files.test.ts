@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { writeFileAtomic } from "../../pipelines/files.js";
 import { compiledModule } from "../../config/paths.js";
+import { writeFileAtomic } from "../../pipelines/files.js";
 
 const folder = () => mkdtempSync(join(tmpdir(), "heddle-files-"));
 

@@ -5,9 +5,9 @@ import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
+import { compiledModule } from "../../config/paths.js";
 import { UserError } from "../../pipelines/errors.js";
 import { takeLock } from "../../pipelines/lock.js";
-import { compiledModule } from "../../config/paths.js";
 
 const newLock = () => join(mkdtempSync(join(tmpdir(), "heddle-lock-")), "lock");
 const holders: ChildProcess[] = [];

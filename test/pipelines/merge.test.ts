@@ -77,7 +77,7 @@ describe("heddle merge", () => {
     expect(code).toBe(0);
     expect(stdout).toContain("8,194");
     expect(stdout.split("\n").map((line) => line.split(/\s{2,}/)[0])).toEqual(
-      expect.arrayContaining(["method", "models", "tensors", "parameters", "to read", "to write"]),
+      expect.arrayContaining(["method", "models", "tensors", "parameters", "to read", "to write", "time"]),
     );
     expect(siblings("dry")).toEqual([]);
   });

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import { compiledModule } from "../../config/paths.js";
 import { ChildCrash, InterruptedError } from "../../pipelines/errors.js";
 import type { TaskEvent } from "../../pipelines/events.js";
-import { compiledModule } from "../../config/paths.js";
 import { runTask, startHost, type TaskOptions } from "../../pipelines/process.js";
 import type { StubParams, StubRequest } from "./stub-task.js";
 

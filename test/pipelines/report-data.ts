@@ -68,7 +68,10 @@ export const reportData: ReportData = {
       cosines: [i === 4 ? null : Math.cos(1.1 + 0.1 * i)],
       mergedNorm: 0.3 + 0.09 * i,
       baseNorm: 20,
-      pairwise: [[1, Math.cos(1.1 + 0.1 * i)], [Math.cos(1.1 + 0.1 * i), 1]],
+      pairwise: [
+        [1, Math.cos(1.1 + 0.1 * i)],
+        [Math.cos(1.1 + 0.1 * i), 1],
+      ],
       normRatios: [1, 1.1],
       signConflicts: 0.4,
     })),

@@ -1,8 +1,8 @@
 /** `heddle serve` with the stub in place of a model: node serve-stub.js MODEL PORT */
 
 import { Command } from "@commander-js/extra-typings";
-import { runProgram } from "../../pipelines/exit.js";
 import { compiledModule } from "../../config/paths.js";
+import { runProgram } from "../../pipelines/exit.js";
 import { serveModel } from "../../pipelines/serve-model.js";
 
 const [model, port] = process.argv.slice(2);
