@@ -121,18 +121,21 @@ describe("deserialize", () => {
     ],
     [Uint8Array.of(9, 0, 0, 0, 0, 0, 0, 0, 123), "header of 9 bytes in a file of 9 bytes: the file is truncated"],
     [Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0, 255), "header is not UTF-8"],
-    [file("{", 0), "header is not valid JSON: expected a key in double quotes at character 1"],
-    [file("[1]", 0), "header should be a JSON object, got [1]"],
-    [file('{"__metadata__":{"a":1}}', 0), '"__metadata__" has 1 under "a", expected a string'],
-    [file('{"__metadata__":{},"__metadata__":{}}', 0), 'header has "__metadata__" twice'],
-    [file('{"w":{"dtype":"F32","shape":[]}}', 4), 'tensor "w": "data_offsets" is missing'],
-    [file('{"w":{"dtype":"F32","dtype":"F32","shape":[]}}', 4), 'tensor "w": "dtype" is there twice'],
+    [file("{", 0), "header is not valid JSON: expected a key in double quotes (byte 9)"],
+    [file("[1]", 0), "header should be a JSON object, got [1] (byte 8)"],
+    [file('{"__metadata__":{"a":1}}', 0), '"__metadata__" has 1 under "a", expected a string (byte 29)'],
+    [file('{"__metadata__":{},"__metadata__":{}}', 0), 'header has "__metadata__" twice (byte 42)'],
+    [file('{"w":{"dtype":"F32","shape":[]}}', 4), 'tensor "w": "data_offsets" is missing (byte 13)'],
+    [file('{"w":{"dtype":"F32","dtype":"F32","shape":[]}}', 4), 'tensor "w": "dtype" is there twice (byte 36)'],
     [
       file(`{"w":${entry("[-1]", "[0,4]")}}`, 4),
-      'tensor "w": shape should hold whole numbers from 0 to 2^64 - 1, got -1',
+      'tensor "w": shape should hold whole numbers from 0 to 2^64 - 1, got -1 (byte 37)',
     ],
-    [file(`{"w":${entry("2", "[0,4]")}}`, 4), 'tensor "w": shape should be a list of whole numbers, got 2'],
-    [file(`{"w":${entry("[]", "[0,4,8]")}}`, 4), 'tensor "w": data_offsets should be [begin, end], got [0,4,8]'],
+    [file(`{"w":${entry("2", "[0,4]")}}`, 4), 'tensor "w": shape should be a list of whole numbers, got 2 (byte 36)'],
+    [
+      file(`{"w":${entry("[]", "[0,4,8]")}}`, 4),
+      'tensor "w": data_offsets should be [begin, end], got [0,4,8] (byte 54)',
+    ],
     [
       file(`{"w":${entry("[2]", "[0,4]")}}`, 4),
       'tensor "w" of dtype F32 and shape [2] needs 8 bytes, its data_offsets span 4',
@@ -164,17 +167,43 @@ describe("deserialize", () => {
 
   test("names every dtype it knows when it meets another", () => {
     expect(() => deserialize(file(`{"w":${entry("[]", "[0,4]", "f32")}}`, 4))).toThrow(
-      /^tensor "w": unknown dtype "f32", expected one of BOOL, F4, .*, U64$/,
+      /^tensor "w": unknown dtype "f32", expected one of BOOL, F4, .*, U64 \(byte 22\)$/,
     );
   });
 
-  test("gives the tensor at fault", () => {
-    try {
-      deserialize(file(`{"w":${entry("[2]", "[0,4]")}}`, 4));
-      expect.unreachable();
-    } catch (error) {
-      expect((error as SafetensorsError).tensor).toBe("w");
-    }
+  test.each([
+    ["a value", file(`{"w":${entry("[x]", "[0,4]")}}`, 4), { path: undefined, tensor: undefined, offset: 37 }],
+    ["a size", file(`{"w":${entry("[2.5]", "[0,4]")}}`, 4), { path: undefined, tensor: "w", offset: 37 }],
+    ["a range", file(`{"w":${entry("[2]", "[0,4]")}}`, 4), { path: undefined, tensor: "w", offset: undefined }],
+    ["what follows", file("{}", 3), { path: undefined, tensor: undefined, offset: 10 }],
+    ["what is missing", file(`{"w":${entry("[1]", "[0,4]")}}`, 3), { tensor: undefined, offset: 65 }],
+  ])("gives the tensor and the byte of the file at fault, where there are such: %s", (_, bytes, fault) => {
+    expect(() => deserialize(bytes)).toThrow(expect.objectContaining(fault));
+  });
+
+  test("shows no more than the beginning of a long value", () => {
+    const long = `[${"0,".repeat(1000)}0]`;
+    expect(() => deserialize(file(`{"w":${long}}`, 4))).toThrow(/unknown dtype 0, /);
+    expect(() => deserialize(file(`{"__metadata__":{"a":${long}}}`, 4))).toThrow(
+      problem(`"__metadata__" has ${long.slice(0, 60)}... under "a", expected a string (byte 29)`),
+    );
+  });
+
+  test("takes 100 000 keys of metadata and no more", () => {
+    const header = (count: number) =>
+      file(`{"__metadata__":{${Array.from({ length: count }, (_, i) => `"${i}":""`)}}}`, 0);
+    expect(Object.keys(deserialize(header(100_000)).metadata)).toHaveLength(100_000);
+    expect(() => deserialize(header(100_001))).toThrow(
+      problem('"__metadata__" should have at most 100000 keys, got more (byte 1088924)'),
+    );
+  });
+
+  test("takes 1024 dimensions and no more", () => {
+    const shape = (rank: number) => `[${Array(rank).fill(1)}]`;
+    expect(deserialize(file(`{"w":${entry(shape(1024), "[0,4]")}}`, 4)).tensors[0]!.shape).toHaveLength(1024);
+    expect(() => deserialize(file(`{"w":${entry(shape(1025), "[0,4]")}}`, 4))).toThrow(
+      problem('tensor "w": shape should hold at most 1024 numbers, got more (byte 2085)'),
+    );
   });
 });
 
