@@ -62,7 +62,7 @@ function countConflicts(base: Float32Array, models: readonly Float32Array[]): nu
   return count;
 }
 
-/** The geometry of every group, in the order of their first tensors. Tensors that were not measured are left out. */
+/** The geometry of every group, by name, layer 10 after layer 9. Tensors that were not measured are left out. */
 export function describeGeometry(
   plan: Plan,
   stored: readonly Stored[],
@@ -80,7 +80,8 @@ export function describeGeometry(
     const total = before ? before.total.map((value, i) => value + sum[i]!) : [...sum];
     sums.set(group, { tensors: (before?.tensors ?? 0) + 1, total });
   }
-  return [...sums].map(([group, { tensors, total }]) => ({ group, tensors, ...describeGroup(total, weigh) }));
+  const byName = [...sums].sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true }));
+  return byName.map(([group, { tensors, total }]) => ({ group, tensors, ...describeGroup(total, weigh) }));
 }
 
 function describeGroup(total: readonly number[], weigh: Weigh): Omit<GroupStatistics, "group" | "tensors"> {

@@ -7,6 +7,8 @@ export type MergeCharts = {
   angles: string;
   /** Lengths of the runs' task vectors and of the merged one. */
   norms: string;
+  /** Share of elements, in percent, that two runs move in opposite directions. */
+  conflicts: string;
   /** In the order of their colours. */
   series: string[];
 };
@@ -34,7 +36,12 @@ export async function drawMerge(groups: readonly GroupStatistics[]): Promise<Mer
   const y = { type: "quantitative", axis: { tickCount: 5 }, title: null } as const;
   const mark = { type: "line", strokeWidth: 1.5, point: { size: 35 } } as const;
   const color = colorBy(series);
-  const [angleChart, normChart] = await Promise.all([
+  const conflicts = groups.map(({ signConflicts }, i) => ({
+    group: order[i],
+    conflicts: 100 * signConflicts,
+    series: "runs",
+  }));
+  const [angleChart, normChart, conflictChart] = await Promise.all([
     draw({
       ...HALF,
       data: { values: angles },
@@ -42,8 +49,14 @@ export async function drawMerge(groups: readonly GroupStatistics[]): Promise<Mer
       encoding: { x, y: { field: "angle", ...y, scale: { zero: false } }, color },
     }),
     draw({ ...HALF, data: { values: norms }, mark, encoding: { x, y: { field: "norm", ...y }, color } }),
+    draw({
+      ...HALF,
+      data: { values: conflicts },
+      mark,
+      encoding: { x, y: { field: "conflicts", ...y }, color: colorBy(["runs"]) },
+    }),
   ]);
-  return { angles: angleChart, norms: normChart, series };
+  return { angles: angleChart, norms: normChart, conflicts: conflictChart, series };
 }
 
 /** "layer 3" for "model.layers.3", "3 mlp.up_proj" for a tensor of it, "embed_tokens" for "model.embed_tokens.weight". */

@@ -114,17 +114,19 @@ async function mergeSection(merges: ReportData["merges"]): Promise<string> {
   const { drawMerge } = await import("./report-merge.js");
   const { seriesColor } = await import("./report-draw.js");
   const parts = merges.map(async ({ name, statistics }) => {
-    const { angles, norms, series } = await drawMerge(statistics);
+    const { angles, norms, conflicts, series } = await drawMerge(statistics);
     const colored = series.map((one, i) => ({ name: one, color: seriesColor(i) }));
     return `<h3>${escapeHtml(name)}</h3>
 <div class="charts">
 ${figure("angle, degrees", angles, colored.slice(1, -1))}
 ${figure("length of the task vector", norms, colored)}
+${series.length > 2 ? figure("elements with opposite signs, percent", conflicts) : ""}
 </div>`;
   });
   return `<h2>Merging</h2>
 <p>Task vectors, weights minus the init they started from, group by group. The angle of a run is to what was merged before
-it: 90° says that the runs learned different things, 0° the same.</p>
+it: 90° says that the runs learned different things, 0° the same. Elements with opposite signs are moved in opposite
+directions by two runs: half of them where the runs have nothing in common.</p>
 ${(await Promise.all(parts)).join("\n")}`;
 }
 
