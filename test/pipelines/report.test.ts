@@ -23,8 +23,8 @@ describe("renderReport", () => {
       "Samples of the final model",
       "Config",
     ]);
-    // sft loss, distill loss and kl, rl loss, kl and reward; two planes; angles and norms of two merges
-    expect(html.match(/<svg/g)).toHaveLength(6 + 2 + 4);
+    // sft loss, distill loss and kl, rl loss, kl and reward; two planes; angles, norms and signs of two merges
+    expect(html.match(/<svg/g)).toHaveLength(6 + 2 + 6);
     for (const { name } of reportData.table) expect(html).toMatch(new RegExp(`<text[^>]*>${name}</text>`));
     expect(html).toContain('<td class="number">0.444 ± 0.011</td><td class="number">0.98</td>');
   });
