@@ -50,11 +50,14 @@ export function makeTensor(name: string, layer: number | null, target: string, w
     const sameAs = found.flatMap((tensor, i) => [...(i > 0 ? [placeOf(tensor)] : []), ...(tensor.sameAs ?? [])]);
     return { name: target, dtype, shape, source, sameAs };
   }
-  const context = tensorContext(target, layer, work.layers);
+  const levels = [slice.parameters, recipe.parameters];
+  // As in mergekit, filters of what models have see a tensor's name in the model: stacks number layers anew.
+  const contextOf = (own: string) => tensorContext(own, layer, work.layers);
+  const ofModels = found.slice(base ? 1 : 0);
   const settings: Settings = {
-    global: parameterValues(method.global, [slice.parameters, recipe.parameters], context),
-    models: merged.map(({ parameters }) =>
-      parameterValues(method.model, [parameters, slice.parameters, recipe.parameters], context),
+    global: parameterValues(method.global, levels, contextOf(target)),
+    models: merged.map(({ parameters }, i) =>
+      parameterValues(method.model, [parameters, ...levels], contextOf(ofModels[i]!.name)),
     ),
     seed: hash(`${seed} ${merge} ${target}`),
   };
@@ -63,7 +66,6 @@ export function makeTensor(name: string, layer: number | null, target: string, w
   } catch (error) {
     throw new RecipeError(`tensor ${target}: ${(error as Error).message}`);
   }
-  const [baseSource, models] = base ? [source, found.slice(1)] : [null, found];
   return {
     name: target,
     dtype,
@@ -73,8 +75,8 @@ export function makeTensor(name: string, layer: number | null, target: string, w
       merge,
       method: recipe.method,
       settings,
-      base: baseSource,
-      models: models.map(({ source }) => source),
+      base: base && source,
+      models: ofModels.map(({ source }) => source),
     },
   };
 }

@@ -6,7 +6,7 @@ import { expected, isAllowed } from "./recipe-parameters.js";
 
 /** A tensor, as parameters see it. */
 export interface TensorContext {
-  /** Its name in the result. */
+  /** Its name in the result; for what each model has, in the model. */
   readonly name: string;
   /** Its layer, from 0, of the `layers` of its slice; 0 outside the layers, as in mergekit. */
   readonly layer: number;

@@ -5,13 +5,14 @@ import { DTYPES, type Dtype } from "../model/json.js";
 import { METHODS, type MethodName } from "./methods.js";
 import type { Recipe } from "./recipe.js";
 import { checkModel } from "./recipe-models.js";
+import { checkModules } from "./recipe-modules.js";
 import { type Check, checkKeys, isMapping, type Note } from "./recipe-notes.js";
 import { checkParameters } from "./recipe-parameters.js";
 import { checkGlobalParameters, checkSlices } from "./recipe-sources.js";
 import { checkTokenizer } from "./recipe-tokenizer.js";
 
 const KEYS =
-  "merge_method models slices base_model parameters dtype out_dtype tokenizer tokenizer_source chat_template".split(
+  "merge_method models slices modules base_model parameters dtype out_dtype tokenizer tokenizer_source chat_template".split(
     " ",
   );
 
@@ -54,7 +55,11 @@ async function checkAt(
     note(["base_model"], `expected a model, which ${method} starts from, got nothing`);
   }
   const parameters = await checkParameters(given.parameters, ["parameters"], "global", check);
-  const slices = await checkSlices(given, { base: isBaseWrong ? undefined : base, parameters: [parameters] }, check);
+  const above = { base: isBaseWrong ? undefined : base, parameters: [parameters] };
+  const { slices, isSliced } =
+    given.modules === undefined
+      ? { slices: await checkSlices(given, [], above, check), isSliced: given.slices !== undefined }
+      : await checkModules(given, above, check);
   checkGlobalParameters(parameters, slices, check);
   const [dtype, outDtype] = (["dtype", "out_dtype"] as const).map((key) => checkDtype(given[key], key, note));
   const tokenizer = checkTokenizer(given, note);
@@ -64,7 +69,7 @@ async function checkAt(
       method,
       base,
       slices,
-      isSliced: given.slices !== undefined,
+      isSliced,
       parameters,
       dtype: outDtype ?? dtype ?? null,
       tokenizer,

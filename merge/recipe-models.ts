@@ -1,7 +1,7 @@
 // What a recipe calls a model: a folder, with or without an adapter, a recipe file, or a recipe in its place.
 import { describe, type KeyPath } from "../config/yaml-source.js";
 import type { ModelReference, Recipe } from "./recipe.js";
-import { type Check, isMapping } from "./recipe-notes.js";
+import { type Check, checkKeys, isMapping, type Mapping } from "./recipe-notes.js";
 
 /** The reference, or null where it is noted as a mistake. */
 export async function checkModel(value: unknown, path: KeyPath, check: Check): Promise<ModelReference | null> {
@@ -18,9 +18,12 @@ export async function checkModel(value: unknown, path: KeyPath, check: Check): P
     const recipe = await check.checkInner(value, path);
     return recipe && within(recipe, null, `a ${recipe.method} recipe`);
   }
+  if (isMapping(value) && "model" in value) return checkLongForm(value, path, check);
   if (typeof value !== "string" || value === "") {
     return wrong(`expected a model folder, a recipe file or a recipe, got ${describe(value)}`);
   }
+  const revision = revisionProblem(value);
+  if (revision !== null) return wrong(revision);
   if (/\.ya?ml$/.test(value)) {
     try {
       return within(await check.readRecipe(value), value, value);
@@ -33,6 +36,36 @@ export async function checkModel(value: unknown, path: KeyPath, check: Check): P
     return wrong(`expected MODEL or MODEL+ADAPTER, got ${describe(value)}`);
   }
   return { kind: "folder", path: folder!, adapter: adapter ?? null, text: value };
+}
+
+/** MODEL+ADAPTER as mergekit's older recipes spell it: {model: {path: MODEL}, lora: {path: ADAPTER}}. */
+async function checkLongForm(value: Mapping, path: KeyPath, check: Check): Promise<ModelReference | null> {
+  checkKeys(value, ["model", "lora"], check.note, path);
+  const model = checkPath(value.model, [...path, "model"], check);
+  const isAlone = value.lora === undefined || value.lora === null;
+  const adapter = isAlone ? null : checkPath(value.lora, [...path, "lora"], check);
+  if (model === null || (adapter === null && !isAlone)) return null;
+  return { kind: "folder", path: model, adapter, text: adapter === null ? model : `${model}+${adapter}` };
+}
+
+/** A folder, or {path: FOLDER}. */
+function checkPath(value: unknown, path: KeyPath, { note }: Check): string | null {
+  if (isMapping(value)) checkKeys(value, ["path", "revision"], note, path);
+  const [folder, revision = null] = isMapping(value) ? [value.path, value.revision] : [value];
+  if (typeof folder !== "string" || folder === "") {
+    note(path, `expected a folder, got ${describe(folder)}`);
+    return null;
+  }
+  const problem = revisionProblem(revision === null ? folder : `${folder}@${revision}`);
+  if (problem !== null) note(path, problem);
+  return problem === null ? folder : null;
+}
+
+/** What is wrong with PATH@REVISION, null where a text is not of that form. */
+export function revisionProblem(text: string): string | null {
+  const at = text.indexOf("@");
+  if (at < 0) return null;
+  return `expected a folder, got revision ${text.slice(at + 1)} of ${text.slice(0, at)}: download it first and give its folder`;
 }
 
 /** Whether two references are to the same model. Recipes that stand in another's place are all models of their own. */

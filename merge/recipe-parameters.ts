@@ -5,7 +5,7 @@ import { describe, type KeyPath } from "../config/yaml-source.js";
 import type { ParameterSpec, ParameterSpecs, ParameterValue } from "./method.js";
 import { METHODS, type MethodName } from "./methods.js";
 import type { FilteredValue, Parameters } from "./recipe.js";
-import { type Check, checkKeys, isMapping, type Note } from "./recipe-notes.js";
+import { type Check, checkKeys, isMapping, type Mapping, type Note } from "./recipe-notes.js";
 
 /** Where parameters stand: with a model, with a slice, or for the whole recipe. */
 export type ParameterLevel = "model" | "slice" | "global";
@@ -43,25 +43,27 @@ function unknownParameter(key: string, method: MethodName, level: ParameterLevel
   return `unknown parameter of ${method}; ${names === "" ? "it has none here" : `expected one of ${names}`}`;
 }
 
-/** A list of mappings is a list of values with filters; any other list is a gradient. */
+/** A list of mappings, or one, is values with filters; any other list is a gradient. */
 async function checkValues(value: unknown, path: KeyPath, spec: ParameterSpec, note: Note): Promise<FilteredValue[]> {
+  if (isMapping(value)) return checkFiltered(value, path, spec, note);
   if (!Array.isArray(value) || !value.some(isMapping)) return checkValue(value, path, null, spec, note);
   const values: FilteredValue[] = [];
   for (const [i, one] of value.entries()) {
     const here = [...path, i];
-    if (!isMapping(one)) {
-      note(here, `expected a mapping of filter and value, as beside it, got ${describe(one)}`);
-      continue;
-    }
-    checkKeys(one, ["filter", "value"], note, here);
-    const { filter = null } = one;
-    if (filter !== null && typeof filter !== "string") {
-      note([...here, "filter"], `expected a part of a tensor's name, got ${describe(filter)}`);
-      continue;
-    }
-    values.push(...(await checkValue(one.value, [...here, "value"], filter === "*" ? null : filter, spec, note)));
+    if (isMapping(one)) values.push(...(await checkFiltered(one, here, spec, note)));
+    else note(here, `expected a mapping of filter and value, as beside it, got ${describe(one)}`);
   }
   return values;
+}
+
+async function checkFiltered(value: Mapping, path: KeyPath, spec: ParameterSpec, note: Note): Promise<FilteredValue[]> {
+  checkKeys(value, ["filter", "value"], note, path);
+  const { filter = null } = value;
+  if (filter !== null && typeof filter !== "string") {
+    note([...path, "filter"], `expected a part of a tensor's name, got ${describe(filter)}`);
+    return [];
+  }
+  return checkValue(value.value, [...path, "value"], filter === "*" ? null : filter, spec, note);
 }
 
 async function checkValue(
@@ -71,11 +73,6 @@ async function checkValue(
   spec: ParameterSpec,
   note: Note,
 ): Promise<FilteredValue[]> {
-  if (isMapping(value)) {
-    // mergekit refuses a lone mapping of filter and value, too: it is not clear what holds elsewhere.
-    note(path, `expected ${expected(spec)}, or a list of mappings with filter and value, got a mapping`);
-    return [];
-  }
   if (Array.isArray(value)) {
     if (value.length === 0) note(path, `expected ${expected(spec)}, got an empty list`);
     const fine = value.map((knot, i) => checkScalar(knot, [...path, i], spec, note));

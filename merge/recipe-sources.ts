@@ -15,30 +15,36 @@ export interface Above {
   readonly parameters: readonly Parameters[];
 }
 
-/** The slices of a recipe; whole models are one slice. None where neither is given as it should be. */
-export async function checkSlices({ models, slices }: Mapping, above: Above, check: Check): Promise<Slice[]> {
+/** The slices at a path of a recipe; whole models are one slice. None where neither is given as it should be. */
+export async function checkSlices(
+  { models, slices }: Mapping,
+  at: KeyPath,
+  above: Above,
+  check: Check,
+): Promise<Slice[]> {
   const { note } = check;
   if ((models === undefined) === (slices === undefined)) {
-    const [path, got] = models === undefined ? [[], "neither"] : [["slices"], "both"];
+    const [path, got] = models === undefined ? [at, "neither"] : [[...at, "slices"], "both"];
     note(path, `expected either models or slices, got ${got}`);
     return [];
   }
   if (models !== undefined) {
-    const sources = await checkSources(models, ["models"], false, above, check);
+    const sources = await checkSources(models, [...at, "models"], false, above, check);
     return sources.length > 0 ? [{ sources, parameters: {} }] : [];
   }
   if (!isFilled(slices)) {
-    note(["slices"], `expected a list of slices, got ${describeList(slices)}`);
+    note([...at, "slices"], `expected a list of slices, got ${describeList(slices)}`);
     return [];
   }
   const checked: Slice[] = [];
   for (const [i, slice] of slices.entries()) {
-    const path = ["slices", i];
+    const path = [...at, "slices", i];
     if (!isMapping(slice)) {
       note(path, `expected a mapping with sources, got ${describe(slice)}`);
       continue;
     }
-    checkKeys(slice, ["sources", "parameters", "base_model"], note, path);
+    // mergekit reads residual_weight, and does nothing with it.
+    checkKeys(slice, ["sources", "parameters", "base_model", "residual_weight"], note, path);
     if (slice.base_model !== undefined) note([...path, "base_model"], "is the same for all slices: give it at the top");
     const parameters = await checkParameters(slice.parameters, [...path, "parameters"], "slice", check);
     const within = { ...above, parameters: [parameters, ...above.parameters] };

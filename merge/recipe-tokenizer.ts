@@ -1,6 +1,7 @@
 // The tokenizer of a recipe: tokenizer_source, a word, or tokenizer, a mapping.
 import { describe, type KeyPath } from "../config/yaml-source.js";
 import type { TokenizerSettings, TokenSettings } from "./recipe.js";
+import { revisionProblem } from "./recipe-models.js";
 import { checkKeys, isMapping, type Mapping, type Note } from "./recipe-notes.js";
 
 const SOURCES = "union, base or a model folder";
@@ -32,9 +33,13 @@ export function checkTokenizer({ tokenizer, tokenizer_source }: Mapping, note: N
 }
 
 function checkSource(value: unknown, path: KeyPath, note: Note): string {
-  if (typeof value === "string" && value !== "") return value;
-  note(path, `expected ${SOURCES}, got ${describe(value)}`);
-  return "";
+  if (typeof value !== "string" || value === "") {
+    note(path, `expected ${SOURCES}, got ${describe(value)}`);
+    return "";
+  }
+  const problem = revisionProblem(value);
+  if (problem !== null) note(path, problem);
+  return value;
 }
 
 function checkTokens(tokens: unknown, note: Note): Record<string, TokenSettings> {

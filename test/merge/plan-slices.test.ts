@@ -100,6 +100,24 @@ describe("stacks of layers", () => {
   });
 });
 
+describe("filters of slices", () => {
+  test("see what models have by its name in the model, and what the whole has by its name in the result", async () => {
+    await models.write("z", { "layers.0.w": [1, 1], "layers.1.w": [1, 1] }, { num_hidden_layers: 2 });
+    const settings = async (recipe: string) =>
+      (await models.plan(recipe)).plan.tensors.map(({ name, source }) => {
+        return source.kind === "merge" ? [name, source.settings.global, source.settings.models] : null;
+      });
+    const scale = "parameters: {scale: [{filter: layers.1, value: 7}, {value: 1}]}\n";
+    expect(await settings(stack(["$z", 1, 2], ["$z", 0, 1]) + scale)).toEqual([
+      ["layers.0.w", {}, [{ scale: 7 }]],
+      ["layers.1.w", {}, [{ scale: 1 }]],
+    ]);
+    const sources = `[${source("$z", 1, 2)}, ${source("$z", 1, 2)}]`;
+    const linear = `merge_method: linear\nslices: [{sources: ${sources}}]\nparameters: {weight: [{filter: layers.1, value: 2}, {value: 1}], normalize: [{filter: layers.1, value: false}]}\n`;
+    expect(await settings(linear)).toEqual([["layers.0.w", { normalize: true }, [{ weight: 2 }, { weight: 2 }]]]);
+  });
+});
+
 describe("slices of several sources", () => {
   const slerp = (...sources: string[]) =>
     `merge_method: task_arithmetic\nbase_model: $x\nparameters: {weight: 1}\nslices:\n  - sources: [${sources.join(", ")}]\n`;

@@ -40,10 +40,9 @@ describe("a parameter that is wrong", () => {
     ["{weight: 1, density: [0, -1]}", "parameters.density[1]: expected a number from 0 to 1, got -1"],
     ["{weight: 1, normalize: 1}", "parameters.normalize: expected true or false, got 1"],
     ["{weight: 1, normalize: layer}", 'parameters.normalize: expected true or false, got "layer"'],
-    [
-      "{weight: {filter: mlp, value: 1}}",
-      "parameters.weight: expected a number, or a list of mappings with filter and value, got a mapping",
-    ],
+    ["{weight: {filter: mlp, value: }}", "parameters.weight.value: expected a number, got nothing"],
+    ["{weight: {filter: mlp, value: {value: 1}}}", "parameters.weight.value: expected a number, got a mapping"],
+    ["{weight: {filtre: mlp, value: 1}}", "parameters.weight.filtre: unknown key; did you mean filter?"],
     [
       "{weight: [{filter: mlp, value: 1}, 1]}",
       "parameters.weight[1]: expected a mapping of filter and value, as beside it, got 1",

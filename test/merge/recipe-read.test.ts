@@ -58,6 +58,17 @@ describe("a recipe without mistakes", () => {
     });
   });
 
+  test("may have one value with a filter where a list of one would do, and a key of slices that does nothing", async () => {
+    const written = {
+      merge_method: "passthrough",
+      slices: [{ sources: [{ model: "a", layer_range: [0, 1] }], residual_weight: 0.5 }],
+      parameters: { scale: { filter: "o_proj", value: 0 } },
+    };
+    const { recipe, mistakes } = await checkRecipe(written, () => Promise.reject(new Error("reads no file")));
+    expect(mistakes).toEqual([]);
+    expect(recipe!.parameters).toEqual({ scale: [{ filter: "o_proj", value: 0 }] });
+  });
+
   test("may leave out what has a default, and have keys without a value", async () => {
     expect(await mistakesOf("merge_method: karcher\nmodels: [{model: a}, {model: b}]\nbase_model:\ndtype:\n")).toEqual(
       [],

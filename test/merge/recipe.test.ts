@@ -50,7 +50,7 @@ describe("the whole", () => {
   test("an unknown key, with what may have been meant, or what there is", async () => {
     expect(await mistakesOf("merge_method: karcher\nmodels: [{model: a}]\nparameter: {}\nname: x\n")).toEqual([
       "r.yml:3: parameter: unknown key; did you mean parameters?",
-      "r.yml:4: name: unknown key; expected one of merge_method, models, slices, base_model, parameters, dtype, out_dtype, tokenizer, tokenizer_source, chat_template",
+      "r.yml:4: name: unknown key; expected one of merge_method, models, slices, modules, base_model, parameters, dtype, out_dtype, tokenizer, tokenizer_source, chat_template",
     ]);
   });
 });
