@@ -1,5 +1,5 @@
 // Merges checkpoint folders into a checkpoint folder, in parts: memory holds megabytes, never a model or a tensor.
-
+import { existsSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { dirname, resolve } from "node:path";
@@ -22,8 +22,8 @@ const SHARD_SIZE = 5_000_000_000;
 /** A merge that writes less than this is done before threads would have started. */
 const SMALL_BYTES = 2 ** 23;
 
-/** A thread a core; none for what is small. */
-const standardWorkers = (bytes: number): number => (bytes < SMALL_BYTES ? 0 : availableParallelism());
+/** A thread a core. */
+export const standardWorkers = (): number => availableParallelism();
 
 /**
  * Writes a model folder: the plan's tensors, and what `writeFiles` puts beside them once these are stored.
@@ -31,7 +31,17 @@ const standardWorkers = (bytes: number): number => (bytes < SMALL_BYTES ? 0 : av
  */
 export async function mergeInto(
   plan: Plan,
-  { out, geometry = false, resume = false, shardSize = SHARD_SIZE, workers, onProgress = () => {}, signal }: RunOptions,
+  {
+    out,
+    geometry = false,
+    resume = false,
+    isDurable = existsSync(out),
+    shardSize = SHARD_SIZE,
+    workers,
+    threads = [],
+    onProgress = () => {},
+    signal,
+  }: RunOptions,
   writeFiles: (folder: string, lines: readonly Stored[]) => Promise<void>,
 ): Promise<void> {
   const bytes = plan.tensors.reduce((sum, tensor) => sum + byteLength(tensor), 0);
@@ -39,8 +49,10 @@ export async function mergeInto(
   const write = async (partial: string) => {
     const lines = await storePlan(partial, plan, {
       shardSize,
-      workers: workers ?? standardWorkers(bytes),
+      workers: workers ?? (bytes < SMALL_BYTES ? 0 : standardWorkers()),
+      threads,
       resume,
+      isDurable,
       geometry,
       identity,
       onProgress,

@@ -1,14 +1,22 @@
 // The pieces of work that threads do, as plain data, and how one is done.
 import { closeSync, openSync, writeSync } from "node:fs";
-import { computePart, type KnownByMerge, measurePart } from "./evaluate.js";
+import { computePart, findMerge, type KnownByMerge, measurePart } from "./evaluate.js";
 import { openFiles } from "./files.js";
-import { addSums } from "./method.js";
+import { addCounts, addSums } from "./method.js";
+import { METHODS } from "./methods.js";
 import type { PartRange } from "./parts.js";
 import type { Plan } from "./plan.js";
 
 /** Work on tensor number `tensor`: the sums of a pass over parts of it, or the bytes of one, stored at `position` of a shard. */
 export type Job = { readonly tensor: number; readonly known: KnownByMerge } & (
-  | { readonly kind: "measure"; readonly ranges: readonly PartRange[]; readonly merge: number; readonly pass: number }
+  | {
+      readonly kind: "measure";
+      readonly ranges: readonly PartRange[];
+      readonly merge: number;
+      readonly pass: number;
+      /** Whether the ranges are all that the pass looks at: then what it concludes is given in the place of the sums. */
+      readonly isAll: boolean;
+    }
   | { readonly kind: "store"; readonly range: PartRange; readonly shard: number; readonly position: number }
 );
 
@@ -21,11 +29,11 @@ export interface Work {
 }
 
 /** Sums of a pass, or of the geometry. */
-export type Sums = Float64Array | Uint32Array;
+type Sums = Float64Array | Uint32Array;
 
 /** What a thread does jobs with. A `measure` gives its sums, a `store` the part's geometry, if it is wanted. */
 export interface Bench {
-  perform(job: Job): Sums | null;
+  perform(job: Job): Float64Array | null;
   close(): void;
 }
 
@@ -37,11 +45,12 @@ export function openBench({ plan, shards, geometry: isMeasured }: Work): Bench {
       const { known } = job;
       const tensor = plan.tensors[job.tensor]!;
       if (job.kind === "measure") {
-        const [first, ...others] = job.ranges;
-        const measure = (range: PartRange) => measurePart(files, { tensor, range, known }, job.merge, job.pass);
-        const sums = measure(first!).slice();
-        for (const range of others) addSums(sums, measure(range));
-        return sums;
+        const { ranges, merge, pass } = job;
+        const sums = accumulate(ranges, (range) => measurePart(files, { tensor, range, known }, merge, pass));
+        if (!job.isAll) return sums.slice();
+        const { method, settings } = findMerge(tensor.source, merge)!;
+        const concluded = METHODS[method].passes[pass]!.conclude(sums, settings, known[merge] ?? []);
+        return Float64Array.from(concluded);
       }
       const place = { tensor, range: job.range, known };
       const { bytes, geometry } = computePart(files, place, isMeasured);
@@ -55,4 +64,21 @@ export function openBench({ plan, shards, geometry: isMeasured }: Work): Bench {
       for (const descriptor of outputs) closeSync(descriptor);
     },
   };
+}
+
+/** Sums that were given last, kept for the next: new ones for every tensor would be hundreds of megabytes until collected. */
+let kept = new Float64Array(0);
+
+/** The sum over the ranges, valid until the next call. */
+function accumulate(ranges: readonly PartRange[], measure: (range: PartRange) => Sums): Float64Array {
+  let isFirst = true;
+  for (const range of ranges) {
+    const sums = measure(range);
+    if (kept.length !== sums.length) kept = new Float64Array(sums.length);
+    if (isFirst) kept.fill(0);
+    isFirst = false;
+    if (sums instanceof Uint32Array) addCounts(kept, sums);
+    else addSums(kept, sums);
+  }
+  return kept;
 }

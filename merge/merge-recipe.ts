@@ -4,12 +4,13 @@ import { basename, join, resolve } from "node:path";
 import { type JsonObject, readTextIfAny } from "../model/json.js";
 import { copySideFiles, SIDE_FILES } from "../model/save.js";
 import { chatTemplateFiles } from "./chat-template.js";
-import { mergeInto, type RunOptions } from "./engine.js";
+import { mergeInto, type RunOptions, standardWorkers } from "./engine.js";
 import { describeGeometry, type GroupStatistics } from "./geometry.js";
 import { type MergePlan, makePlan } from "./make-plan.js";
 import { METHODS, type MethodName } from "./methods.js";
 import { modelCard } from "./model-card.js";
 import { checkOutput } from "./options.js";
+import { startThreads } from "./pool.js";
 import { type Recipe, readRecipeFile } from "./recipe.js";
 import { slerpWeights } from "./slerp.js";
 import type { TokenizerPlan } from "./tokenizer-plan.js";
@@ -18,7 +19,7 @@ import { withKey } from "./tokenizer-text.js";
 /** What belongs to a vocabulary. */
 const TOKENIZER_FILES = SIDE_FILES.filter((name) => name !== "generation_config.json");
 
-export interface MergeRecipeOptions extends Omit<RunOptions, "geometry"> {
+export interface MergeRecipeOptions extends Omit<RunOptions, "geometry" | "threads"> {
   /** Path of the recipe. */
   readonly recipe: string;
   /** Overrides such as "parameters.eta=0.5". */
@@ -40,21 +41,26 @@ export async function mergeRecipe({
   isMeasured = false,
   ...run
 }: MergeRecipeOptions): Promise<GroupStatistics[]> {
-  const { recipe, text } = await readRecipeFile(path, set, []);
-  const made = await makePlan(recipe, { seed });
-  const { plan, models } = made;
-  await checkOutput(run.out, models, overwrite);
-  const files = await filesBeside(made, recipe, text, run.out);
-  let statistics: GroupStatistics[] = [];
-  await mergeInto(plan, { ...run, geometry: isMeasured }, async (folder, stored) => {
-    await copySideFiles(made.sideFilesFrom, folder, made.tokenizer ? ["generation_config.json"] : SIDE_FILES);
-    if (made.tokenizer) await copySideFiles(made.tokenizer.from, folder, TOKENIZER_FILES);
-    for (const [name, content] of Object.entries(files)) await writeFile(join(folder, name), content);
-    if (isMeasured) {
-      statistics = describeGeometry(plan, stored, "layer", (products) => slerpWeights(products).weights);
-    }
-  });
-  return statistics;
+  const threads = startThreads(run.workers ?? standardWorkers());
+  try {
+    const { recipe, text } = await readRecipeFile(path, set, []);
+    const made = await makePlan(recipe, { seed });
+    const { plan, models } = made;
+    await checkOutput(run.out, models, overwrite);
+    const files = await filesBeside(made, recipe, text, run.out);
+    let statistics: GroupStatistics[] = [];
+    await mergeInto(plan, { ...run, threads, geometry: isMeasured }, async (folder, stored) => {
+      await copySideFiles(made.sideFilesFrom, folder, made.tokenizer ? ["generation_config.json"] : SIDE_FILES);
+      if (made.tokenizer) await copySideFiles(made.tokenizer.from, folder, TOKENIZER_FILES);
+      for (const [name, content] of Object.entries(files)) await writeFile(join(folder, name), content);
+      if (isMeasured) {
+        statistics = describeGeometry(plan, stored, "layer", (products) => slerpWeights(products).weights);
+      }
+    });
+    return statistics;
+  } finally {
+    await Promise.all(threads.map((thread) => thread.terminate()));
+  }
 }
 
 /** Texts of files that no model has as they are: config, model card, and what a new vocabulary or chat template changes. */

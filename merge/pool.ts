@@ -2,30 +2,35 @@
 import { setImmediate } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { compiledModule } from "../config/paths.js";
-import { type Job, openBench, type Sums, type Work } from "./jobs.js";
+import { type Job, openBench, type Work } from "./jobs.js";
 
-export interface Request {
-  readonly id: number;
-  readonly job: Job;
-}
+/** What a thread is sent: first the work that its jobs are part of, then job after job. */
+export type Request = { readonly work: Work } | { readonly id: number; readonly job: Job };
 
 export interface Answer {
   readonly id: number;
-  readonly sums: Sums | null;
+  readonly sums: Float64Array | null;
   readonly error?: { name: string; message: string; stack?: string; path?: string; code?: string };
 }
 
 /** Jobs are begun in the order in which they are given, and done as threads become free. */
 export interface Pool {
-  run(job: Job): Promise<Sums | null>;
+  run(job: Job): Promise<Float64Array | null>;
   close(): Promise<void>;
 }
 
 /** A thread has its next job at hand when it ends one. */
 const JOBS_IN_HAND = 2;
 
+/** Starts threads before there is work for them: they load their code while this one reads headers. */
+export const startThreads = (count: number): Worker[] =>
+  Array.from({ length: count }, () => new Worker(compiledModule("merge/worker.js")));
+
 /** `workers` 0 does the jobs in this thread, giving way to others between them. */
-export const openPool = (work: Work, workers: number): Pool => (workers === 0 ? poolHere(work) : poolOf(work, workers));
+export function openPool(work: Work, workers: number, started: readonly Worker[] = []): Pool {
+  if (workers === 0) return poolHere(work);
+  return poolOf(work, [...started.slice(0, workers), ...startThreads(Math.max(0, workers - started.length))]);
+}
 
 function poolHere(work: Work): Pool {
   const bench = openBench(work);
@@ -45,15 +50,15 @@ function poolHere(work: Work): Pool {
 
 interface Waiting {
   readonly job: Job;
-  readonly resolve: (sums: Sums | null) => void;
+  readonly resolve: (sums: Float64Array | null) => void;
   readonly reject: (error: unknown) => void;
 }
 
-function poolOf(work: Work, workers: number): Pool {
+function poolOf(work: Work, workers: readonly Worker[]): Pool {
   const queue: Waiting[] = [];
   let next = 0;
-  const threads = Array.from({ length: workers }, () => {
-    const worker = new Worker(compiledModule("merge/worker.js"), { workerData: work });
+  const threads = workers.map((worker) => {
+    worker.postMessage({ work } satisfies Request);
     const inHand = new Map<number, Waiting>();
     const fail = (error: unknown) => {
       for (const { reject } of [...inHand.values(), ...queue.splice(next)]) reject(error);

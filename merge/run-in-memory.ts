@@ -1,5 +1,5 @@
 // A method on one tensor in memory, cut into parts as the streaming engine cuts it: for libraries and tests.
-import { addSums, type Method, type Settings } from "./method.js";
+import { addCounts, addSums, type Method, type Settings } from "./method.js";
 import { cutParts } from "./parts.js";
 
 /** The same tensor of each source. */
@@ -32,7 +32,8 @@ export function mergeTensor(
     for (const part of parts) {
       const next = pass.measure(part, settings, known);
       sums ??= new Float64Array(next.length);
-      addSums(sums, next);
+      if (next instanceof Uint32Array) addCounts(sums, next);
+      else addSums(sums, next);
     }
     known.push(pass.conclude(sums!, settings, known));
   }

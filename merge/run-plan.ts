@@ -3,7 +3,7 @@
 import { BITS } from "safetensors-ts";
 import { findMerge, type KnownByMerge } from "./evaluate.js";
 import { type Granularity, groupOf } from "./groups.js";
-import type { Job, Sums } from "./jobs.js";
+import type { Job } from "./jobs.js";
 import { addSums, type Known, type Settings } from "./method.js";
 import { METHODS } from "./methods.js";
 import { cutParts, type PartRange } from "./parts.js";
@@ -91,13 +91,15 @@ function mergesOf(source: Source | null): MergeSource[] {
 
 const partsOf = (tensor: OutputTensor): PartRange[] => cutParts(tensor.shape, needsRows(tensor.source));
 
-/** Parts whose sums a thread adds up before it gives them away: those of histograms are large. */
+/** A thread adds up the sums of so many parts before it gives them away, since those of histograms are large. */
 const BATCH_PARTS = 8;
+/** Of a tensor of many parts it adds up more, so that there are no more batches than this. */
+const MAX_BATCHES = 64;
 
 function batchesOf(tensor: OutputTensor): PartRange[][] {
   const parts = partsOf(tensor);
-  const batches = Math.ceil(parts.length / BATCH_PARTS);
-  return Array.from({ length: batches }, (_, i) => parts.slice(i * BATCH_PARTS, (i + 1) * BATCH_PARTS));
+  const size = Math.max(BATCH_PARTS, Math.ceil(parts.length / MAX_BATCHES));
+  return Array.from({ length: Math.ceil(parts.length / size) }, (_, i) => parts.slice(i * size, (i + 1) * size));
 }
 
 /** Whether parts must be whole rows: for a method that looks at rows, and where rows are gathered or computed. */
@@ -181,23 +183,24 @@ async function conclude(
       known.push([]);
       continue;
     }
-    const jobs = tensors.flatMap((tensor) =>
-      batchesOf(plan.tensors[tensor]!).map((ranges): Job => {
-        const withThis = { ...knownOf.get(tensor), [merge]: [...known] };
-        return { kind: "measure", tensor, ranges, known: withThis, merge, pass };
-      }),
-    );
+    const batches = tensors.flatMap((tensor) => batchesOf(plan.tensors[tensor]!).map((ranges) => ({ tensor, ranges })));
+    const isAll = batches.length === 1;
+    const jobs = batches.map(({ tensor, ranges }): Job => {
+      const withThis = { ...knownOf.get(tensor), [merge]: [...known] };
+      return { kind: "measure", tensor, ranges, known: withThis, merge, pass, isAll };
+    });
     const sums = await addUp(
       jobs.map((job) => pool.run(job)),
       signal,
     );
-    known.push(sums === null ? [] : conclude(sums, settings as Settings, known));
+    if (sums === null || isAll) known.push([...(sums ?? [])]);
+    else known.push(conclude(sums, settings as Settings, known));
   }
   return known;
 }
 
 /** The sum of arrays in their order, each let go once it is added; null where there are none. */
-async function addUp(results: Promise<Sums | null>[], signal: AbortSignal): Promise<Float64Array | null> {
+async function addUp(results: Promise<Float64Array | null>[], signal: AbortSignal): Promise<Float64Array | null> {
   let total: Float64Array | null = null;
   for (const result of results) result.catch(() => {});
   for (const [i, result] of results.entries()) {

@@ -1,6 +1,7 @@
 // Stores the tensors of a plan in a folder: shards of known layout, written in any order, and a journal to go on from.
 import { type FileHandle, open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { Worker } from "node:worker_threads";
 import { type CheckpointLayout, layOutCheckpoint } from "safetensors-ts";
 import { ModelError } from "../model/errors.js";
 import { appendJournal, type JournalLine, readJournal, startJournal } from "./journal.js";
@@ -13,8 +14,12 @@ export interface StoreOptions {
   readonly shardSize: number;
   /** Threads; 0 computes in this one. */
   readonly workers: number;
+  /** Threads that have been started already, as many as `workers` or more; they end with the merge. */
+  readonly threads: readonly Worker[];
   /** Goes on from what an earlier process has stored of the same merge. */
   readonly resume: boolean;
+  /** Whether the shards are on the disk in the end, not only on their way: before something is removed for them. */
+  readonly isDurable: boolean;
   /** Whether the geometry of the task vectors is measured, see geometry.ts. */
   readonly geometry: boolean;
   /** What is merged from what, as text: only a merge of the same identity is gone on with. */
@@ -56,27 +61,30 @@ export async function storePlan(folder: string, plan: Plan, options: StoreOption
     const total = places.reduce((sum, { bytes }) => sum + bytes, 0);
     let done = places.reduce((sum, { bytes }, i) => sum + (stored.has(i) ? bytes : 0), 0);
     options.onProgress(done, total);
-    const disk = flushing(handles, journal);
-    const pool = openPool({ plan, shards, geometry }, workers);
+    const entries = journaling(journal);
+    const pool = openPool({ plan, shards, geometry }, workers, options.threads);
     try {
       await runPlan(plan, pool, workers, {
         isStored: (tensor) => stored.has(tensor),
         placeOf: (tensor) => places[tensor]!,
         onBytes: (bytes) => {
           done += bytes;
-          disk.onBytes(bytes);
           options.onProgress(done, total);
         },
         onStored: (line) => {
           lines.push(line);
-          disk.onStored(line);
+          entries.onStored(
+            line,
+            line.tensors.reduce((sum, tensor) => sum + places[tensor]!.bytes, 0),
+          );
         },
         signal,
       });
     } finally {
       await pool.close();
-      await disk.finish();
+      entries.append();
     }
+    if (options.isDurable) for (const handle of handles) await handle.datasync();
   } finally {
     for (const handle of handles) await handle.close();
   }
@@ -97,37 +105,24 @@ function placesOf(
   return tensors.map((tensor) => byTensor.get(tensor)!);
 }
 
-/** So many new bytes are flushed to the disk while the next ones are computed: the end need not wait for them. */
-const FLUSH_BYTES = 2 ** 24;
+/** So many bytes are stored between two entries into the journal. */
+const JOURNAL_BYTES = 2 ** 24;
 
-/** Brings shards to the disk piece by piece, and what is whole there into the journal. */
-function flushing(handles: readonly FileHandle[], journal: string) {
+/** Brings what is stored into the journal, now and then. */
+function journaling(journal: string) {
   let bytesSince = 0;
   let linesSince: JournalLine[] = [];
-  let last: Promise<void> | undefined;
-  const flush = async () => {
-    const lines = linesSince;
+  const append = () => {
+    appendJournal(journal, linesSince);
     bytesSince = 0;
     linesSince = [];
-    for (const handle of handles) await handle.datasync();
-    appendJournal(journal, lines);
   };
   return {
-    onBytes(bytes: number): void {
-      bytesSince += bytes;
-      if (bytesSince < FLUSH_BYTES || last !== undefined) return;
-      last = flush().finally(() => {
-        last = undefined;
-      });
-      // A failure shows again at the end, which flushes the same files.
-      last.catch(() => {});
-    },
-    onStored(line: JournalLine): void {
+    append,
+    onStored(line: JournalLine, bytes: number): void {
       linesSince.push(line);
-    },
-    async finish(): Promise<void> {
-      await last?.catch(() => {});
-      await flush();
+      bytesSince += bytes;
+      if (bytesSince >= JOURNAL_BYTES) append();
     },
   };
 }

@@ -63,7 +63,7 @@ export async function emaCheckpoints({ models, mu, dtype, out, overwrite }: EmaO
     if (source.kind !== "merge") return { ...tensor, source };
     return { ...tensor, source: { ...source, base: null, models: [...source.models.slice().reverse(), source.base!] } };
   });
-  await mergeInto({ ...plan, tensors }, { out }, async (folder) => {
+  await mergeInto({ ...plan, tensors }, { out, isDurable: true }, async (folder) => {
     await copySideFiles(last, folder);
     await writeFile(join(folder, "config.json"), configWithDtype(config, commonDtype(tensors)));
   });
@@ -81,7 +81,7 @@ async function mergeRuns(options: MergeOptions, merge: Merge, weigh: Weigh): Pro
   const config = await readConfigText(options.init);
   const plan = await withInputs(options.init, options.runs, async (inputs) => planRuns(inputs, options, merge));
   let statistics: GroupStatistics[] = [];
-  await mergeInto(plan, { out: options.out, geometry: true }, async (folder, stored) => {
+  await mergeInto(plan, { out: options.out, geometry: true, isDurable: true }, async (folder, stored) => {
     await copySideFiles(options.init, folder);
     await writeFile(join(folder, "config.json"), configWithDtype(config, commonDtype(plan.tensors)));
     statistics = describeGeometry(plan, stored, options.granularity, weigh);

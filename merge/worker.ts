@@ -1,10 +1,15 @@
-// A thread that does jobs in the order in which they come.
-import { parentPort, workerData } from "node:worker_threads";
-import { openBench, type Work } from "./jobs.js";
+// A thread that does jobs in the order in which they come, all of one piece of work, which comes first.
+import { parentPort } from "node:worker_threads";
+import { type Bench, openBench } from "./jobs.js";
 import type { Answer, Request } from "./pool.js";
 
-const bench = openBench(workerData as Work);
-parentPort!.on("message", ({ id, job }: Request) => {
+let bench: Bench;
+parentPort!.on("message", (request: Request) => {
+  if ("work" in request) {
+    bench = openBench(request.work);
+    return;
+  }
+  const { id, job } = request;
   let answer: Answer;
   try {
     answer = { id, sums: bench.perform(job) };
