@@ -1,7 +1,7 @@
 // Which tensor goes into which file of a checkpoint, and where in it: known before the first byte of a tensor is.
 import { byteLength, type TensorSpec } from "./dtypes.js";
 import { INDEX_NAME, SINGLE_NAME } from "./open-checkpoint.js";
-import { checkNames, layOut } from "./write-header.js";
+import { checkNames, compareUtf8, layOut } from "./write-header.js";
 
 export interface CheckpointOptions {
   /** Most bytes of tensors in one file; a larger tensor gets a file of its own. @default 5e9, as huggingface_hub */
@@ -79,14 +79,26 @@ function cutShards<T extends TensorSpec>(tensors: readonly T[], shardSize: numbe
   return shards;
 }
 
+/** As transformers writes it: keys by code point, all of it ASCII. An object would put the keys that look like numbers first. */
 function indexJson(shards: readonly Shard<TensorSpec>[]): string {
   const placed = shards.flatMap(({ name, tensors }) => tensors.map(({ tensor, bytes }) => ({ name, tensor, bytes })));
   const totalSize = placed.reduce((total, { bytes }) => total + bytes, 0);
-  const weightMap = placed.map(({ name, tensor }): [string, string] => [tensor.name, name]);
-  const sorted = weightMap.sort(([a], [b]) => (a < b ? -1 : 1));
-  const index = { metadata: { total_size: totalSize }, weight_map: Object.fromEntries(sorted) };
-  return `${JSON.stringify(index, null, 2)}\n`;
+  const lines = placed
+    .sort((a, b) => compareUtf8(a.tensor.name, b.tensor.name))
+    .map(({ name, tensor }) => `    ${asciiJson(tensor.name)}: ${asciiJson(name)}`);
+  return `{
+  "metadata": {
+    "total_size": ${totalSize}
+  },
+  "weight_map": {
+${lines.join(",\n")}
+  }
 }
+`;
+}
+
+const asciiJson = (text: string) =>
+  JSON.stringify(text).replace(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 /** Whether a file of that name belongs to the weights of a checkpoint folder. */
 export const isWeightsFile = (name: string): boolean =>

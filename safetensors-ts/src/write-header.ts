@@ -73,8 +73,8 @@ function metadataJson(metadata: Readonly<Record<string, string>>): string {
 
 const hasLoneSurrogate = (text: string) => /\p{Surrogate}/u.test(text);
 
-/** Orders as UTF-8 bytes do. JavaScript's own order puts U+10000 and up (pairs of surrogates) before U+E000. */
-function compareUtf8(a: string, b: string): number {
+/** Orders as UTF-8 bytes do, and code points. JavaScript's own order puts U+10000 and up (pairs of surrogates) before U+E000. */
+export function compareUtf8(a: string, b: string): number {
   let i = 0;
   while (i < a.length && a.charCodeAt(i) === b.charCodeAt(i)) i++;
   if (i >= a.length || i >= b.length) return a.length - b.length;
