@@ -3,6 +3,7 @@
 /** `layer` is one angle per transformer layer, as in WARP; tensors outside the layers are groups of their own. */
 export type Granularity = "tensor" | "layer" | "model";
 
+/** From fine to coarse. */
 export const GRANULARITIES: readonly Granularity[] = ["tensor", "layer", "model"];
 
 /** The layer that a tensor belongs to: "model.layers.3" and 3 of "model.layers.3.mlp.up_proj.weight"; null outside layers. */
@@ -11,18 +12,7 @@ export function layerOf(name: string): { readonly layer: string; readonly index:
   return found && { layer: found[0], index: Number(found[1]) };
 }
 
-/** Groups of tensor names, in the order of their first tensor. The one group of `model` is called "model". */
-export function groupTensors(names: readonly string[], granularity: Granularity): Map<string, string[]> {
-  const groups = new Map<string, string[]>();
-  for (const name of names) {
-    const group = groupOf(name, granularity);
-    const members = groups.get(group);
-    if (members) members.push(name);
-    else groups.set(group, [name]);
-  }
-  return groups;
-}
-
+/** What a tensor belongs to: its layer, or itself outside layers; itself; "model". */
 export function groupOf(name: string, granularity: Granularity): string {
   switch (granularity) {
     case "model":

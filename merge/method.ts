@@ -1,4 +1,5 @@
 // What a merge method is: plain functions on the same rows of every source, and sums over all rows that they need first.
+import type { Granularity } from "./groups.js";
 import type { PartRange } from "./parts.js";
 
 /** Consecutive whole rows of one tensor (parts of a row where the method allows it), the same of every source, as float32. */
@@ -24,9 +25,6 @@ export interface Pass<Settings> {
   measure(part: Part, settings: Settings, known: Known): Float64Array | Uint32Array;
   conclude(sums: Float64Array, settings: Settings, known: Known): readonly number[];
 }
-
-/** Tensors that a pass sums over together: each for itself, those of a transformer layer, or all. */
-export type Granularity = "tensor" | "layer" | "model";
 
 /** A value as a recipe holds it once filters, gradients and expressions have been applied to a tensor. */
 export type ParameterValue = number | boolean | string;

@@ -2,7 +2,7 @@
 // are added in the order of tensors and parts, so that the result has the same bits whatever the number of threads.
 import { BITS } from "safetensors-ts";
 import { findMerge, type KnownByMerge } from "./evaluate.js";
-import { type Granularity, groupOf } from "./groups.js";
+import { GRANULARITIES, type Granularity, groupOf } from "./groups.js";
 import type { Job } from "./jobs.js";
 import { addSums, type Known, type Settings } from "./method.js";
 import { METHODS } from "./methods.js";
@@ -72,11 +72,9 @@ function unitsOf(plan: Plan): number[][] {
   return [...units.values()];
 }
 
-const FROM_FINE: readonly Granularity[] = ["tensor", "layer", "model"];
-
 function coarsest(source: Source): Granularity {
-  const found = mergesOf(source).map((node) => FROM_FINE.indexOf(granularityOf(node)));
-  return FROM_FINE[Math.max(0, ...found)]!;
+  const found = mergesOf(source).map((node) => GRANULARITIES.indexOf(granularityOf(node)));
+  return GRANULARITIES[Math.max(0, ...found)]!;
 }
 
 const granularityOf = ({ method, settings }: MergeSource) => METHODS[method].granularity?.(settings) ?? "tensor";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type Granularity, groupTensors, layerOf } from "../../merge/groups.js";
+import { type Granularity, groupOf, layerOf } from "../../merge/groups.js";
 
 describe("layerOf", () => {
   test.each([
@@ -19,26 +19,18 @@ describe("layerOf", () => {
   );
 });
 
-describe("groupTensors", () => {
-  const names = ["embed", "layers.0.a", "layers.1.a", "layers.0.b", "layers.10.a", "norm"];
-
-  test("layer: one group a layer, and each tensor outside the layers by itself", () => {
-    expect([...groupTensors(names, "layer")]).toEqual([
-      ["embed", ["embed"]],
-      ["layers.0", ["layers.0.a", "layers.0.b"]],
-      ["layers.1", ["layers.1.a"]],
-      ["layers.10", ["layers.10.a"]],
-      ["norm", ["norm"]],
-    ]);
-  });
-
-  test("tensor and model: each by itself, all together", () => {
-    expect([...groupTensors(names, "tensor")]).toEqual(names.map((name) => [name, [name]]));
-    expect([...groupTensors(names, "model")]).toEqual([["model", names]]);
+describe("groupOf", () => {
+  test.each([
+    ["model.layers.10.w", "layer", "model.layers.10"],
+    ["model.norm.weight", "layer", "model.norm.weight"],
+    ["model.layers.10.w", "tensor", "model.layers.10.w"],
+    ["model.layers.10.w", "model", "model"],
+  ] as const)("%s by %s is in %s", (name, granularity, group) => {
+    expect(groupOf(name, granularity)).toBe(group);
   });
 
   test("refuses another granularity", () => {
-    expect(() => groupTensors(names, "block" as Granularity)).toThrow(
+    expect(() => groupOf("w", "block" as Granularity)).toThrow(
       new RangeError('granularity should be one of tensor, layer, model, got "block"'),
     );
   });
