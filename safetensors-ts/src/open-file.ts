@@ -19,9 +19,9 @@ export interface SafetensorsFile {
   readonly tensors: readonly FileTensor[];
   /** The tensor of that name. */
   info(name: string): FileTensor;
-  /** The tensor's bytes. */
+  /** The tensor's bytes. Throws SafetensorsError if the file was cut or, by its time of change, written to since it was opened. */
   read(name: string): Promise<Uint8Array>;
-  /** Bytes [begin, end) of the tensor, counted from its own start. */
+  /** Bytes [begin, end) of the tensor, counted from its own start. Errors are those of `read`; RangeError for no such part. */
   readRange(name: string, begin: number, end: number): Promise<Uint8Array>;
   close(): Promise<void>;
 }
@@ -33,11 +33,12 @@ export const MAX_IO_BYTES = 2 ** 30;
 export async function openSafetensors(path: string): Promise<SafetensorsFile> {
   const handle = await openForReading(path);
   try {
-    const stat = await handle.stat();
+    const stat = await handle.stat({ bigint: true });
+    const fileBytes = Number(stat.size);
     if (!stat.isFile()) throw new SafetensorsError(path, "is not a file");
-    const start = await readAt(handle, path, 0, Math.min(LENGTH_BYTES, stat.size));
-    const json = await readAt(handle, path, LENGTH_BYTES, headerLength(start, stat.size, path));
-    const { metadata, tensors: infos, dataStart } = parseHeader(json, stat.size, path);
+    const start = await readAt(handle, path, 0, Math.min(LENGTH_BYTES, fileBytes));
+    const json = await readAt(handle, path, LENGTH_BYTES, headerLength(start, fileBytes, path));
+    const { metadata, tensors: infos, dataStart } = parseHeader(json, fileBytes, path);
     const tensors = infos.map((info): FileTensor => ({ ...info, path, position: dataStart + info.begin }));
 
     const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
@@ -52,7 +53,12 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
       if (!(begin >= 0 && begin <= end && end <= bytes)) {
         throw new RangeError(`${path}: bytes [${begin},${end}) of tensor "${name}", expected a part of [0,${bytes})`);
       }
-      return readAt(handle, path, tensor.position + begin, end - begin);
+      const bytesRead = await readAt(handle, path, tensor.position + begin, end - begin);
+      const now = await handle.stat({ bigint: true });
+      if (now.mtimeNs !== stat.mtimeNs || now.size !== stat.size) {
+        throw new SafetensorsError(path, "was written to since it was opened, expected it to stay as it was", name);
+      }
+      return bytesRead;
     };
     const read = async (name: string) => {
       const { begin, end } = info(name);
@@ -82,8 +88,10 @@ async function readAt(handle: FileHandle, path: string, position: number, length
   const bytes = new Uint8Array(buffer, byteOffset, length);
   for (let done = 0; done < length; ) {
     const { bytesRead } = await handle.read(bytes, done, Math.min(length - done, MAX_IO_BYTES), position + done);
-    if (bytesRead === 0)
-      throw new SafetensorsError(path, `ends at byte ${position + done}: truncated since it was opened`);
+    if (bytesRead === 0) {
+      const offset = position + done;
+      throw new SafetensorsError(path, `ends at byte ${offset}: truncated since it was opened`, undefined, { offset });
+    }
     done += bytesRead;
   }
   return bytes;

@@ -1,8 +1,20 @@
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import {
+  cp,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type NamedTensor, openCheckpoint, openSafetensors, serialize } from "safetensors-ts";
+import { layOutCheckpoint, type NamedTensor, openCheckpoint, openSafetensors, serialize } from "safetensors-ts";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 
 const fixture = (path: string) => fileURLToPath(new URL(`../fixtures/models/${path}`, import.meta.url));
@@ -59,6 +71,38 @@ describe("openSafetensors", () => {
     await expect(file.read("a")).rejects.toThrow(
       problem(`${path}: ends at byte ${bytes.length - 8}: truncated since it was opened`),
     );
+    await file.close();
+  });
+
+  test("says that a file was written to after it was opened; one that was replaced stays as it was", async () => {
+    const path = join(folder, "x.safetensors");
+    await writeFile(path, serialize([f32("a", 1, 2)]));
+    const file = await openSafetensors(path);
+    await rename(path, join(folder, "old.safetensors"));
+    await writeFile(path, serialize([f32("a", 3, 4)]));
+    expect(await file.read("a")).toEqual(f32("a", 1, 2).data);
+    const handle = await open(join(folder, "old.safetensors"), "r+");
+    await handle.write(Uint8Array.of(0, 0, 0, 0), 0, 4, 72);
+    await handle.utimes(1, 1); // the clock of a file system may be coarse: this write is surely later, or earlier
+    await handle.close();
+    await expect(file.read("a")).rejects.toThrow(
+      problem(`${path}: was written to since it was opened, expected it to stay as it was`),
+    );
+    await file.close();
+  });
+
+  test("reads beyond 4 GB", async () => {
+    const path = join(folder, "x.safetensors");
+    const size = 5_000_000_000;
+    const { header } = layOutCheckpoint([{ name: "a", dtype: "U8", shape: [size] }], { shardSize: size }).shards[0]!;
+    const sparse = await open(path, "w");
+    await sparse.write(header);
+    await sparse.truncate(header.length + size);
+    await sparse.write(Uint8Array.of(1, 2, 3), 0, 3, header.length + size - 3);
+    await sparse.close();
+    const file = await openSafetensors(path);
+    expect(file.info("a")).toMatchObject({ shape: [size], end: size });
+    expect(await file.readRange("a", size - 4, size)).toEqual(Uint8Array.of(0, 1, 2, 3));
     await file.close();
   });
 
