@@ -1,10 +1,9 @@
 // From a recipe to a plan: which tensors the result has, what each is made of, and the config that goes with them.
-import { isFloatDtype, SafetensorsError } from "safetensors-ts";
+import { isFloatDtype } from "safetensors-ts";
 import { ModelError } from "../model/errors.js";
 import type { Dtype, JsonObject } from "../model/json.js";
-import { layerOf } from "./groups.js";
 import { openAdapter } from "./lora.js";
-import { makeTensor, type OpenedSource, type SliceWork, withLayer } from "./make-tensor.js";
+import type { OpenedSource, SliceWork } from "./make-tensor.js";
 import {
   adaptModel,
   checkSameTensors,
@@ -18,10 +17,12 @@ import {
   readModelTensors,
   withHeads,
 } from "./model-tensors.js";
-import { changeConfig, layerTypes } from "./output-config.js";
+import { changeConfig } from "./output-config.js";
 import type { OutputTensor, Plan } from "./plan.js";
 import type { ModelReference, Recipe } from "./recipe.js";
+import { checkFolders } from "./recipe-folders.js";
 import { isSameModel } from "./recipe-models.js";
+import { layersOf, stackSlices } from "./stack-slices.js";
 import type { TokenizerPlan } from "./tokenizer-plan.js";
 import { withVocabulary } from "./vocabulary.js";
 import { commonDtype, storedDtype } from "./warp.js";
@@ -40,6 +41,7 @@ export interface MergePlan {
 
 /** Opens the headers of all models of the recipe and checks them against each other. No tensor is read. */
 export async function makePlan(recipe: Recipe, { seed }: { readonly seed: number }): Promise<MergePlan> {
+  await checkFolders(recipe);
   const files = fileNumbers();
   const opened = new Map<string, Promise<ModelTensors>>();
   const adapters = new Set<string>();
@@ -80,11 +82,12 @@ async function openModel(model: ModelReference, context: Context): Promise<Model
   return adaptModel(await known, await openAdapter(adapter), context.files);
 }
 
-/** What a recipe makes: a model that others can be made of. */
+/** What a recipe makes. */
 interface MadeModel extends ModelTensors {
   readonly tokenizer: TokenizerPlan | null;
 }
 
+/** What a recipe makes: a model that others can be made of. */
 async function planRecipe(recipe: Recipe, context: Context): Promise<MadeModel> {
   const merge = context.nextMerge++;
   const { base, slices } = recipe;
@@ -134,71 +137,6 @@ async function planRecipe(recipe: Recipe, context: Context): Promise<MadeModel> 
     config: JSON.parse(changed) as JsonObject,
     tokenizer,
   };
-}
-
-/** The tensors of all slices, by name, the layers numbered through. */
-function stackSlices(works: readonly SliceWork[]): Map<string, ModelTensor> {
-  const made = new Map<string, ModelTensor>();
-  let firstLayer = 0;
-  for (const [i, work] of works.entries()) {
-    const place = { isFirst: i === 0, isLast: i === works.length - 1 };
-    const first = work.sources[0]!;
-    for (const name of first.model.tensors.keys()) {
-      if (!isInSlice(name, first, place)) continue;
-      const index = layerOf(name)?.index;
-      const layer = index === undefined ? null : index - first.range[0];
-      const target = layer === null ? name : withLayer(name, firstLayer + layer);
-      made.set(target, makeTensor(name, layer, target, work));
-    }
-    checkNoneIsLeft(work, place);
-    firstLayer += work.layers;
-  }
-  return made;
-}
-
-interface SlicePlace {
-  readonly isFirst: boolean;
-  readonly isLast: boolean;
-}
-
-/** Whether a slice takes a tensor of a source: of its layers, embeddings if it is the first, what follows the layers if the last. */
-function isInSlice(name: string, { range: [begin, end] }: OpenedSource, { isFirst, isLast }: SlicePlace): boolean {
-  const index = layerOf(name)?.index;
-  if (index === undefined) return isBeforeLayers(name) ? isFirst : isLast;
-  return index >= begin && index < end;
-}
-
-/** Embeddings of tokens and positions; the head of GPT-NeoX, embed_out, is none. */
-const isBeforeLayers = (name: string): boolean => /embed(?!_out\b)|\bwte\b|\bwpe\b/.test(name);
-
-/** Throws where another source has a tensor that the first has not: it would be dropped. */
-function checkNoneIsLeft({ sources: [first, ...others] }: SliceWork, place: SlicePlace): void {
-  const { model, range } = first!;
-  for (const other of others) {
-    for (const { name, shape } of other.model.tensors.values()) {
-      if (!isInSlice(name, other, place)) continue;
-      const index = layerOf(name)?.index;
-      const own = index === undefined ? name : withLayer(name, index - other.range[0] + range[0]);
-      if (model.tensors.has(own)) continue;
-      const problem = `has a tensor "${name}" of shape [${shape}], and ${model.path} has no "${own}" to merge it with`;
-      throw new SafetensorsError(other.model.path, problem, name);
-    }
-  }
-}
-
-/** How many layers the slices make, and the type of each, which is that of the layer in its slice's first source. */
-function layersOf(works: readonly SliceWork[]): { readonly count: number; readonly types: readonly string[] | null } {
-  const types = works.map(({ sources }) => {
-    const { model, range } = sources[0]!;
-    return layerTypes(model.config, model.layers)?.slice(...range) ?? null;
-  });
-  const count = works.reduce((sum, { layers }) => sum + layers, 0);
-  const without = types.indexOf(null);
-  if (without < 0) return { count, types: types.flatMap((type) => type ?? []) };
-  const having = types.findIndex((type) => type !== null);
-  if (having < 0) return { count, types: null };
-  const [lacking, other] = [works[without]!, works[having]!].map(({ sources }) => sources[0]!.model.path);
-  throw new ModelError(lacking!, `config.json has no layer_types, which ${other}'s has: expected them in both`);
 }
 
 function tooFewLayers({ path, layers }: ModelTensors, [begin, end]: readonly [number, number]): ModelError {

@@ -60,6 +60,7 @@ describe("a model with an adapter", () => {
     expect(await models.problem(linear("$a+$other"))).toBe(
       'ModelError: other/adapter_model.safetensors: is for a model with a tensor "model.norm.weight", which a has not: an adapter for another base?',
     );
+    await mkdir(models.path("none"));
     expect(await models.problem(linear("$a+$none"))).toBe(
       "ModelError: none: has no adapter_config.json, expected the folder of a PEFT adapter",
     );

@@ -1,4 +1,5 @@
 // What a recipe's models must have in common, and what each tensor of the result is made of.
+import { mkdir, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Models, tensor } from "./plan-fixture.js";
 
@@ -59,8 +60,25 @@ describe("models that do not fit", () => {
     expect(await models.problem(linear("$none", "$a"))).toBe(
       'ModelError: a: config.json has model_type "llama", and undefined in none',
     );
-    expect(await models.problem(linear("$a", "$nowhere"))).toBe(
-      "ModelError: nowhere: has no config.json, expected a model folder",
+    await mkdir(models.path("empty"));
+    expect(await models.problem(linear("$a", "$empty"))).toBe(
+      "ModelError: empty: has no config.json, expected a model folder",
+    );
+  });
+
+  test("all folders that are not there, at once, before others are opened", async () => {
+    await writeFile(models.path("file"), "");
+    const inner = "{merge_method: karcher, base_model: $x, models: [{model: $a}, {model: $y}]}";
+    const text = `${linear("$a+$lora", "$file", inner, "$x")}base_model: $z\n`;
+    const download = "no such folder; a model of the Hub must be downloaded first";
+    expect(await models.problem(text)).toBe(
+      [
+        `RecipeError: z: ${download}`,
+        `lora: ${download}`,
+        "file: is a file, expected a folder",
+        `x: ${download}`,
+        `y: ${download}`,
+      ].join("\n"),
     );
   });
 
