@@ -6,6 +6,7 @@ import { addCounts, addSums } from "./method.js";
 import { METHODS } from "./methods.js";
 import type { PartRange } from "./parts.js";
 import type { Plan } from "./plan.js";
+import { heldCounts, holdCounts } from "./simd/arena.js";
 
 /** Work on tensor number `tensor`: the sums of a pass over parts of it, or the bytes of one, stored at `position` of a shard. */
 export type Job = { readonly tensor: number; readonly known: KnownByMerge } & (
@@ -46,11 +47,12 @@ export function openBench({ plan, shards, geometry: isMeasured }: Work): Bench {
       const tensor = plan.tensors[job.tensor]!;
       if (job.kind === "measure") {
         const { ranges, merge, pass } = job;
-        const sums = accumulate(ranges, (range) => measurePart(files, { tensor, range, known }, merge, pass));
-        if (!job.isAll) return sums.slice();
         const { method, settings } = findMerge(tensor.source, merge)!;
-        const concluded = METHODS[method].passes[pass]!.conclude(sums, settings, known[merge] ?? []);
-        return Float64Array.from(concluded);
+        const { counts, conclude } = METHODS[method].passes[pass]!;
+        const count = counts?.(settings, known[merge] ?? []) ?? 0;
+        const sums = accumulate(ranges, count, (range) => measurePart(files, { tensor, range, known }, merge, pass));
+        if (!job.isAll) return sums.slice();
+        return Float64Array.from(conclude(sums, settings, known[merge] ?? []));
       }
       const place = { tensor, range: job.range, known };
       const { bytes, geometry } = computePart(files, place, isMeasured);
@@ -69,16 +71,18 @@ export function openBench({ plan, shards, geometry: isMeasured }: Work): Bench {
 /** Sums that were given last, kept for the next: new ones for every tensor would be hundreds of megabytes until collected. */
 let kept = new Float64Array(0);
 
-/** The sum over the ranges, valid until the next call. */
-function accumulate(ranges: readonly PartRange[], measure: (range: PartRange) => Sums): Float64Array {
+/** The sum over the ranges, valid until the next call. `count`: how many counts there are, 0 where they are other sums. */
+function accumulate(ranges: readonly PartRange[], count: number, measure: (range: PartRange) => Sums): Float64Array {
+  holdCounts(count);
   let isFirst = true;
   for (const range of ranges) {
     const sums = measure(range);
     if (kept.length !== sums.length) kept = new Float64Array(sums.length);
     if (isFirst) kept.fill(0);
     isFirst = false;
-    if (sums instanceof Uint32Array) addCounts(kept, sums);
-    else addSums(kept, sums);
+    if (sums instanceof Float64Array) addSums(kept, sums);
+    else addCounts(heldCounts(count), sums);
   }
+  if (count > 0) kept.set(heldCounts(count));
   return kept;
 }

@@ -1,6 +1,7 @@
 // What a merge method is: plain functions on the same rows of every source, and sums over all rows that they need first.
 import type { Granularity } from "./groups.js";
 import type { PartRange } from "./parts.js";
+import { kernelsFor } from "./simd/arena.js";
 
 /** Consecutive whole rows of one tensor (parts of a row where the method allows it), the same of every source, as float32. */
 export interface Part extends PartRange {
@@ -21,6 +22,8 @@ export type Known = readonly (readonly number[])[];
 export interface Pass<Settings> {
   /** False where earlier passes make this one needless; it then concludes []. @default always */
   isNeeded?(known: Known, settings: Settings): boolean;
+  /** How many counts `measure` gives, where it gives counts: whole numbers, which are added as 32-bit integers. */
+  counts?(settings: Settings, known: Known): number;
   /** The array may be used again for the next part. Counts, as 32-bit integers, must not exceed the elements of the part. */
   measure(part: Part, settings: Settings, known: Known): Float64Array | Uint32Array;
   conclude(sums: Float64Array, settings: Settings, known: Known): readonly number[];
@@ -99,7 +102,10 @@ export function addSums(sums: Float64Array, next: Float64Array): void {
   for (let i = 0; i < sums.length; i++) sums[i]! += next[i]!;
 }
 
-/** As `addSums`, of counts: a function that sees both kinds of arrays is several times as slow. */
-export function addCounts(sums: Float64Array, next: Uint32Array): void {
-  for (let i = 0; i < sums.length; i++) sums[i]! += next[i]!;
+/** As `addSums`, of counts. */
+export function addCounts(sums: Uint32Array, next: Uint32Array): void {
+  const kernels = kernelsFor(sums, next);
+  const whole = kernels === undefined ? 0 : sums.length - (sums.length % 4);
+  kernels?.addCounts(next.byteOffset, whole, sums.byteOffset);
+  for (let i = whole; i < sums.length; i++) sums[i]! += next[i]!;
 }

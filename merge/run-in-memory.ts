@@ -1,5 +1,5 @@
 // A method on one tensor in memory, cut into parts as the streaming engine cuts it: for libraries and tests.
-import { addCounts, addSums, type Method, type Settings } from "./method.js";
+import { addSums, type Method, type Settings } from "./method.js";
 import { cutParts } from "./parts.js";
 
 /** The same tensor of each source. */
@@ -32,8 +32,7 @@ export function mergeTensor(
     for (const part of parts) {
       const next = pass.measure(part, settings, known);
       sums ??= new Float64Array(next.length);
-      if (next instanceof Uint32Array) addCounts(sums, next);
-      else addSums(sums, next);
+      addSums(sums, next instanceof Float64Array ? next : Float64Array.from(next));
     }
     known.push(pass.conclude(sums!, settings, known));
   }

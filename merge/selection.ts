@@ -1,6 +1,6 @@
 // The k elements of largest magnitude of a tensor that is never held whole, exactly: by counting, in up to three readings.
 import type { Known, Part, Pass, Settings } from "./method.js";
-import { keepScratch, kernelsFor, scratchCounts, scratchFloats } from "./simd/arena.js";
+import { kernelsFor, scratchCounts, scratchFloats } from "./simd/arena.js";
 
 /** Elements that are looked at together: their scores stay in a core's nearest cache. */
 export const BLOCK_ELEMENTS = 2048;
@@ -36,11 +36,13 @@ export function selectionPasses<S extends Settings>(selection: Selection<S>): re
   return [
     {
       isNeeded: (_known, settings) => selection.isNeeded(settings),
+      counts: (settings) => selection.sources(settings) * UPPER_BINS,
       measure: (part, settings) => countUpper(selection, part, settings),
       conclude: (sums, settings) => findBins(selection, sums, settings),
     },
     {
       isNeeded: ([bins]) => bins!.length > 0,
+      counts: (_settings, [bins]) => (bins!.length / 2) * LOWER_BINS,
       measure: (part, settings, [bins]) => countLower(selection, part, settings, bins!),
       conclude: (sums, _settings, [bins]) => findBits(sums, bins!),
     },
@@ -83,24 +85,13 @@ function forBlocks<S extends Settings>(
   }
 }
 
-/** The last counts that were given away: new ones for every part would be hundreds of megabytes before they are collected. */
-let last = new Uint32Array(0);
-
-function zeros(length: number): Uint32Array {
-  if (last.length === length) return last.fill(0);
-  last = new Uint32Array(length);
-  return last;
-}
-
 /** How many elements of the part have which upper bits: bins for each source. */
 function countUpper<S extends Settings>(selection: Selection<S>, part: Part, settings: S): Uint32Array {
   const sources = selection.sources(settings);
-  const counts = zeros(sources * UPPER_BINS);
-  const bins = scratchCounts(UPPER_BINS);
+  const counts = scratchCounts(sources * UPPER_BINS);
   for (let source = 0; source < sources; source++) {
-    bins.fill(0);
+    const bins = counts.subarray(source * UPPER_BINS, (source + 1) * UPPER_BINS);
     forBlocks(selection, part, source, settings, (bits, count) => addUpper(bins, bits, count));
-    counts.set(bins, source * UPPER_BINS);
   }
   return counts;
 }
@@ -141,18 +132,19 @@ function countLower<S extends Settings>(
   settings: S,
   found: readonly number[],
 ): Uint32Array {
-  const counts = zeros((found.length / 2) * LOWER_BINS);
+  const counts = scratchCounts((found.length / 2) * LOWER_BINS);
   forSources(selection, settings, found.length / 2, (source, cuts) => {
-    const release = keepScratch();
     const sought = cuts
       .filter((cut) => found[2 * cut]! < UPPER_BINS)
-      .map((cut) => ({ cut, first: found[2 * cut]! * LOWER_BINS, bins: scratchCounts(LOWER_BINS) }));
+      .map((cut) => ({
+        cut,
+        first: found[2 * cut]! * LOWER_BINS,
+        bins: counts.subarray(cut * LOWER_BINS, (cut + 1) * LOWER_BINS),
+      }));
     if (sought.length === 0) return;
     forBlocks(selection, part, source, settings, (bits, count) => {
       for (const { bins, first } of sought) addLower(bins, bits, count, first);
     });
-    for (const { bins, cut } of sought) counts.set(bins, cut * LOWER_BINS);
-    release();
   });
   return counts;
 }

@@ -20,6 +20,7 @@ interface Kernels {
   taskVector(base: number, model: number, count: number, target: number): void;
   countUpper(bits: number, count: number, counts: number): void;
   countLower(bits: number, count: number, first: number, counts: number): void;
+  addCounts(counts: number, count: number, sums: number): void;
   countMagnitude(bits: number, count: number, sought: number): number;
   keepLarger(bits: number, count: number, above: number): void;
   addVotes(
@@ -58,6 +59,19 @@ let memory: InstanceType<typeof WebAssembly.Memory> | undefined;
 let kernels: Kernels;
 let used = FIRST;
 
+/** Bytes behind the terms that outlive a part: sums over the parts of a tensor. */
+let held = 0;
+
+/** So many integers, from 0, that are kept until the next call, whatever is given back. What was taken before is of no use. */
+export function holdCounts(count: number): Uint32Array {
+  held = 4 * Math.ceil(count / VECTOR) * VECTOR;
+  clearArena(0);
+  return new Uint32Array(memory!.buffer, FIRST, count).fill(0);
+}
+
+/** Counts that are held, where the memory is now: it moves when it grows. */
+export const heldCounts = (count: number): Uint32Array => new Uint32Array(memory!.buffer, FIRST, count);
+
 /** Gives back everything and makes room for `bytes`, and for methods' own use. Arrays of before are of no use any more. */
 export function clearArena(bytes: number): void {
   if (memory === undefined) {
@@ -65,9 +79,10 @@ export function clearArena(bytes: number): void {
     const module = new WebAssembly.Module(readFileSync(compiledModule("merge/simd/kernels.wasm")));
     kernels = new WebAssembly.Instance(module, { env: { memory } }).exports as Kernels;
   }
-  const missing = FIRST + SCRATCH_BYTES + bytes - memory.buffer.byteLength;
+  // Counts of one part are as many as those that are held.
+  const missing = FIRST + 2 * held + SCRATCH_BYTES + bytes - memory.buffer.byteLength;
   if (missing > 0) memory.grow(Math.ceil(missing / PAGE_BYTES));
-  used = FIRST;
+  used = FIRST + held;
 }
 
 /** Bytes that an array of so many elements of `size` bytes takes in the arena. */
@@ -137,14 +152,6 @@ export const scratchDoubles = (count: number): Float64Array =>
 /** As `scratchFloats`, as integers from 0. */
 export const scratchCounts = (count: number): Uint32Array =>
   hasRoom(4 * count) ? new Uint32Array(memory!.buffer, allocate(count, 4), count).fill(0) : new Uint32Array(count);
-
-/** Gives a function that gives back what has been taken of the arena since this call. */
-export function keepScratch(): () => void {
-  const before = used;
-  return () => {
-    used = before;
-  };
-}
 
 const hasRoom = (bytes: number) => used + bytes + 1024 <= (memory?.buffer.byteLength ?? 0);
 

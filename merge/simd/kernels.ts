@@ -146,6 +146,13 @@ export function countLower(bits: usize, count: usize, first: u32, counts: usize)
   }
 }
 
+/** sums_i += counts_i, 32-bit integers. */
+export function addCounts(counts: usize, count: usize, sums: usize): void {
+  for (let i: usize = 0; i < count; i += 4) {
+    v128.store(sums + 4 * i, i32x4.add(v128.load(sums + 4 * i), v128.load(counts + 4 * i)));
+  }
+}
+
 /** How many values have exactly these magnitude bits. */
 export function countMagnitude(bits: usize, count: usize, sought: i32): i32 {
   const mask = i32x4.splat(0x7fffffff);
