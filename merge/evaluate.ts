@@ -8,7 +8,7 @@ import {
   SafetensorsError,
   toFloat32,
 } from "safetensors-ts";
-import { gatherRows } from "./gather-rows.js";
+import { brokenFile, gatherRows } from "./gather-rows.js";
 import { measureGeometry } from "./geometry.js";
 import { addLoraRows } from "./lora.js";
 import type { Known, Part } from "./method.js";
@@ -165,7 +165,10 @@ function gather(files: Files, place: Place, source: RowsSource): Float32Array {
   const { start, length, columns } = place.range;
   const values = allocateFloats(length);
   gatherRows(files, source, columns, start / columns, values);
-  if (!isFiniteArray(values)) throw notFinite(values, "rows of the vocabulary", place);
+  if (!isFiniteArray(values)) {
+    const row = Math.floor((start + values.findIndex((x) => !Number.isFinite(x))) / columns);
+    throw notFinite(values, files.paths[brokenFile(files, source, columns, row)]!, place);
+  }
   return values;
 }
 
@@ -182,6 +185,7 @@ function addAdapter(files: Files, place: Place, { of, a, b, scale }: LoraSource)
     return toFloat32(raw, from.dtype);
   };
   addLoraRows(values, 0, read(a, 0, rank * columns), read(b, firstRow * rank, rows * rank), columns, rank, scale);
+  if (!isFiniteArray(values)) throw notFinite(values, files.paths[b.file]!, place);
   return values;
 }
 

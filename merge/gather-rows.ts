@@ -41,6 +41,15 @@ export function gatherRows(
   }
 }
 
+/** Number of the file that makes a row none of finite numbers: that of the first such row picked for it. */
+export function brokenFile(files: Files, source: RowsSource, columns: number, row: number): number {
+  const { places, picks, tensors, meanFrom = picks.length - 1 } = source;
+  const [from, to] = row < meanFrom ? [picks[row]!, picks[row + 1]!] : [0, tensors.length];
+  let pick = from;
+  while (pick < to - 1 && readRows(files, source, columns, pick, 1).every(Number.isFinite)) pick++;
+  return places[tensors[pick]!]!.file;
+}
+
 function readRows(
   files: Files,
   { places, tensors, rows }: RowsSource,

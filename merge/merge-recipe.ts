@@ -8,7 +8,7 @@ import { mergeInto, type RunOptions, standardWorkers } from "./engine.js";
 import { describeGeometry, type GroupStatistics } from "./geometry.js";
 import { type MergePlan, makePlan } from "./make-plan.js";
 import { METHODS, type MethodName } from "./methods.js";
-import { modelCard } from "./model-card.js";
+import { hubName, modelCard, recipeAsRun } from "./model-card.js";
 import { checkOutput } from "./options.js";
 import { startThreads } from "./pool.js";
 import { type Recipe, readRecipeFile } from "./recipe.js";
@@ -46,8 +46,8 @@ export async function mergeRecipe({
     const { recipe, text } = await readRecipeFile(path, set, []);
     const made = await makePlan(recipe, { seed });
     const { plan, models } = made;
-    await checkOutput(run.out, models, overwrite);
-    const files = await filesBeside(made, recipe, text, run.out);
+    await checkOutput(run.out, [...models, ...(made.tokenizer ? [made.tokenizer.from] : [])], overwrite);
+    const files = await filesBeside(made, recipe, recipeAsRun(text, set, seed), run.out);
     let statistics: GroupStatistics[] = [];
     await mergeInto(plan, { ...run, threads, geometry: isMeasured }, async (folder, stored) => {
       await copySideFiles(made.sideFilesFrom, folder, made.tokenizer ? ["generation_config.json"] : SIDE_FILES);
@@ -81,7 +81,10 @@ async function filesBeside(
   const methods = methodsOf(recipe).map((name) => ({ name, description: METHODS[name].description }));
   const title = basename(resolve(out));
   const summary = "Merged by heddle, by the recipe below.";
-  files["README.md"] = modelCard({ title, summary, models, baseModels: [], tags: ["merge"], methods, recipe: text });
+  const named = models.map((model) => hubName(model) ?? model);
+  const baseModels = named.filter((_, i) => hubName(models[i]!) !== null);
+  const tags = ["merge", "heddle"];
+  files["README.md"] = modelCard({ title, summary, models: named, baseModels, tags, methods, recipe: text });
   return files;
 }
 

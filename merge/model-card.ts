@@ -32,6 +32,18 @@ export function modelCard(card: ModelCard): string {
   return `${sections.join("\n\n")}\n`;
 }
 
+/** OWNER/NAME of a folder in the cache of the Hub's library, whose name says it; null for other folders. */
+export function hubName(folder: string): string | null {
+  const found = /(?:^|[\\/])models--([^\\/]+?)--([^\\/]+)[\\/]snapshots[\\/][^\\/]+[\\/]?$/.exec(folder);
+  return found && `${found[1]}/${found[2]}`;
+}
+
+/** The text of a recipe with what was set beside it, as comments. */
+export function recipeAsRun(text: string, set: readonly string[], seed: number): string {
+  const options = [...set.map((setting) => `--set ${setting}`), ...(seed === 0 ? [] : [`--seed ${seed}`])];
+  return [text.trimEnd(), ...options.map((option) => `# with ${option.replaceAll("\n", "\n# ")}`)].join("\n");
+}
+
 const link = (model: string): string => `[${model}](https://huggingface.co/${model})`;
 
 const list = (items: readonly string[]): string => items.map((item) => `- ${item}`).join("\n");
