@@ -23,7 +23,7 @@ const isEncoded = (dtype: Dtype): dtype is EncodedDtype => ENCODED.has(dtype);
  * F4; infinity too) or NaN (F8_E4M3FNUZ, F8_E5M2FNUZ, F8_E8M0). F8_E8M0 drops signs, and its halves go up.
  * NaN: BF16 keeps sign and upper payload and is quiet; F16, F8_E5M2 and F8_E4M3 keep the sign alone; the others have one.
  * With `into`, which must have the number of bytes and not overlap `values`, they are written there, without other memory
- * where `into` is aligned to the element, and `into` is returned.
+ * where `into` is aligned to the element (BF16 to 4 bytes), and `into` is returned.
  * @throws SafetensorsError for a dtype that is no float of the above, or an odd number of F4; RangeError for a NaN in F4 and
  * for `into` of another length.
  */

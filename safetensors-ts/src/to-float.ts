@@ -9,7 +9,7 @@ import { E8M0_TABLE, minifloatTable } from "./minifloat.js";
  * F32 at an aligned address is a view of `data`, not a copy. F4 is two elements a byte, the low four bits first.
  * A NaN of F16, BF16 and F8_E5M2 keeps its sign and payload.
  * With `into`, which must have the number of elements and not overlap `data`, they are written there, without other
- * memory where `data` is aligned, and `into` is returned.
+ * memory where `data` is aligned (BF16 to 4 bytes), and `into` is returned.
  * @throws SafetensorsError for C64, F6_E2M3 and F6_E3M2, and for a part of an element; RangeError for `into` of another length.
  */
 export function toFloat32(data: Uint8Array, dtype: Dtype, into?: Float32Array): Float32Array {
