@@ -162,13 +162,24 @@ describe("a merge that is killed", () => {
     expect(await ended).toBe(75);
     expect(stderr).toContain("interrupted by SIGINT; run the same command with --resume to go on\n");
     const again = await heddle(folder, "merge", "large.yml", "stopped", "--resume");
-    expect(again.stderr).toMatch(/^merge: goes on after \d+ of 50 MB\n/);
+    expect(again.stderr).toMatch(/^merge: goes on after \d+ of 51 MB\n/);
     expect(digest("stopped")).toBe(digest("whole"));
+  });
+
+  test("is begun anew where the machine has been down since", async () => {
+    mkdirSync(join(folder, ".down.partial"));
+    writeFileSync(join(folder, ".down.partial", "journal.jsonl"), '{"identity":"any","boot":"an earlier one"}\n');
+    expect((await heddle(folder, "merge", "ties.yml", "down", "--resume")).code).toBe(0);
+    expect(siblings("down")).toEqual(["down"]);
   });
 
   test("is not gone on with by another recipe", async () => {
     mkdirSync(join(folder, ".other.partial"));
-    writeFileSync(join(folder, ".other.partial", "journal.jsonl"), '{"identity":"of another"}\n');
+    const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+    writeFileSync(
+      join(folder, ".other.partial", "journal.jsonl"),
+      `${JSON.stringify({ identity: "of another", boot })}\n`,
+    );
     const { code, stderr } = await heddle(folder, "merge", "ties.yml", "other", "--resume");
     expect(code).toBe(2);
     expect(stderr).toMatch(/\.other\.partial: is the unfinished merge of another recipe or other options/);
