@@ -2,8 +2,8 @@
 import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import { type JsonObject, readJsonIfAny, readTextIfAny } from "../model/json.js";
+import { withKey } from "./json-text.js";
 import { RecipeError } from "./recipe.js";
-import { withKey } from "./tokenizer-text.js";
 
 const FILE = "chat_template.jinja";
 const CONFIG = "tokenizer_config.json";

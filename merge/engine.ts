@@ -62,7 +62,7 @@ export async function mergeInto(
     await writeFiles(partial, lines);
   };
   try {
-    await replaceFolder(out, write, { resume, isKeptAfter: () => signal?.aborted === true });
+    await replaceFolder(out, write, { resume, isKeptAfter: () => resume || signal?.aborted === true });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
     throw await noSpace(out, bytes, error as Error);

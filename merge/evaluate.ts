@@ -139,7 +139,7 @@ function sourcesOf(files: Files, place: Place, { base, models }: MergeSource): P
   };
 }
 
-export const bytesPerElement = (dtype: Dtype) => Math.max(1, BITS[dtype] / 8);
+const bytesPerElement = (dtype: Dtype) => Math.max(1, BITS[dtype] / 8);
 
 function readFloats(files: Files, place: Place, from: TensorPlace): Float32Array {
   const { start, length } = place.range;

@@ -6,6 +6,7 @@ import { copySideFiles, SIDE_FILES } from "../model/save.js";
 import { chatTemplateFiles } from "./chat-template.js";
 import { mergeInto, type RunOptions, standardWorkers } from "./engine.js";
 import { describeGeometry, type GroupStatistics } from "./geometry.js";
+import { withKey } from "./json-text.js";
 import { type MergePlan, makePlan } from "./make-plan.js";
 import { METHODS, type MethodName } from "./methods.js";
 import { hubName, modelCard, recipeAsRun } from "./model-card.js";
@@ -14,7 +15,6 @@ import { startThreads } from "./pool.js";
 import { type Recipe, readRecipeFile } from "./recipe.js";
 import { slerpWeights } from "./slerp.js";
 import type { TokenizerPlan } from "./tokenizer-plan.js";
-import { withKey } from "./tokenizer-text.js";
 
 /** What belongs to a vocabulary. */
 const TOKENIZER_FILES = SIDE_FILES.filter((name) => name !== "generation_config.json");

@@ -1,6 +1,7 @@
 // config.json of a merged model: the text of a source's with what has changed. Other numbers stay as they are written.
 import { ModelError } from "../model/errors.js";
 import { configWithDtype, type JsonObject } from "../model/json.js";
+import { findKey } from "./json-text.js";
 
 /**
  * What each layer of a model looks at, as `layer_types` of its config says or its family has it where the config is silent;
@@ -56,24 +57,7 @@ const COUNT_KEYS = ["num_hidden_layers", "n_layer", "num_layers"] as const;
 
 /** Sets the value of a key of the outermost object, or adds the key as its first. */
 function setKey(text: string, key: string, json: string): string {
-  const place = findValue(text, key);
-  if (place !== null) return text.slice(0, place.start) + json + text.slice(place.end);
+  const { found } = findKey(text, key);
+  if (found) return text.slice(0, found[0]) + json + text.slice(found[1]);
   return text.replace(/^\s*\{(\s*)/, (_, space: string) => `{${space}"${key}": ${json},${space}`);
-}
-
-/** Where the value of a key of the outermost object stands in the text of valid JSON. Objects within have keys of that name, too. */
-function findValue(text: string, key: string): { start: number; end: number } | null {
-  const tokens = [...text.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g)];
-  let depth = 0;
-  let start: number | null = null;
-  for (const [i, { 0: token }] of tokens.entries()) {
-    if (token === "}" || token === "]") depth--;
-    if (start !== null && ((depth === 1 && token === ",") || depth === 0)) {
-      const last = tokens[i - 1]!;
-      return { start, end: last.index + last[0].length };
-    }
-    if (depth === 1 && token === ":" && tokens[i - 1]![0] === `"${key}"`) start = tokens[i + 1]!.index;
-    if (token === "{" || token === "[") depth++;
-  }
-  return null;
 }

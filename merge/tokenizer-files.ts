@@ -2,8 +2,8 @@
 import { join } from "node:path";
 import { ModelError } from "../model/errors.js";
 import { type JsonObject, readJsonIfAny, readTextIfAny } from "../model/json.js";
+import { withKey } from "./json-text.js";
 import type { AddedToken, TokenizerFile } from "./tokenizer-file.js";
-import { withKey } from "./tokenizer-text.js";
 
 /** How a token that is added is found in texts; a token by its text alone is no special one, and is normalized as texts are. */
 export interface NewToken extends JsonObject {

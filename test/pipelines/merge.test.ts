@@ -183,6 +183,8 @@ describe("a merge that is killed", () => {
     const { code, stderr } = await heddle(folder, "merge", "ties.yml", "other", "--resume");
     expect(code).toBe(2);
     expect(stderr).toMatch(/\.other\.partial: is the unfinished merge of another recipe or other options/);
+    // It may be gone on with by the right one.
+    expect(existsSync(join(folder, ".other.partial", "journal.jsonl"))).toBe(true);
   });
 });
 

@@ -17,8 +17,8 @@ interface Found {
   readonly isEmpty: boolean;
 }
 
-/** Walks through strings and punctuation: the text is known to be a JSON object. */
-function findKey(text: string, key: string): Found {
+/** Finds a key of the top level. Walks through strings and punctuation: the text is known to be a JSON object. */
+export function findKey(text: string, key: string): Found {
   const piece = /"(?:[^"\\]|\\.)*"|[{}[\],:]/g;
   let depth = 0;
   let name: string | null = null;

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { withKey } from "../../merge/tokenizer-text.js";
+import { withKey } from "../../merge/json-text.js";
 
 describe("withKey", () => {
   test("changes one value of the top level and no other character", () => {
