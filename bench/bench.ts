@@ -38,6 +38,12 @@ const works: Readonly<Record<string, Work>> = {
     ours: { script: "generate.js", seconds: seconds("median_s") },
     peer: { script: "generate.py", seconds: seconds("median_s") },
   },
+  "distil step": {
+    rounds: 3,
+    most: 0.45,
+    ours: { script: "gkd.js", seconds: seconds("median_s") },
+    peer: { script: "gkd.py", seconds: seconds("median_s") },
+  },
   distill: {
     rounds: 1,
     most: 0.5,

@@ -5,15 +5,20 @@ import { parameterShapes } from "../model/gemma2.js";
 import { createParameters, type Parameters } from "../model/parameters.js";
 
 /** 4 layers of width 256. */
-export function studentConfig(vocabSize: number): Gemma2Config {
+export const studentConfig = (vocabSize: number): Gemma2Config => configOf(vocabSize, { layers: 4, heads: 4 });
+
+/** 6 layers of width 512. */
+export const teacherConfig = (vocabSize: number): Gemma2Config => configOf(vocabSize, { layers: 6, heads: 8 });
+
+function configOf(vocabSize: number, { layers, heads }: { layers: number; heads: number }): Gemma2Config {
   return parseModelConfig("the benchmark's config", {
     model_type: "gemma2",
     vocab_size: vocabSize,
-    hidden_size: 256,
-    intermediate_size: 1024,
-    num_hidden_layers: 4,
-    num_attention_heads: 4,
-    num_key_value_heads: 2,
+    hidden_size: heads * 64,
+    intermediate_size: heads * 256,
+    num_hidden_layers: layers,
+    num_attention_heads: heads,
+    num_key_value_heads: heads / 2,
     head_dim: 64,
     query_pre_attn_scalar: 64,
     max_position_embeddings: 1024,

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { readRows } from "../distill/data.js";
+import { type Row, readRows } from "../distill/data.js";
 import { type EvaluationOptions, judge } from "../distill/evaluate.js";
 import { type EncodedRow, encodePrompts } from "../distill/rollouts.js";
 import { mean } from "../distill/statistics.js";
@@ -21,10 +21,10 @@ export const numbersOf = <N extends number[]>(...standard: N): N =>
 export const arithmetic = (name: string): string =>
   fileURLToPath(new URL(`../../test/fixtures/arithmetic/${name}`, import.meta.url));
 
-export async function readPrompts(folder: ModelFolder, name: "train" | "test"): Promise<EncodedRow[]> {
-  const rows = await readRows(arithmetic(`${name}.jsonl`));
-  return encodePrompts(folder, rows, { system: "error", maxNewTokens: MAX_NEW_TOKENS });
-}
+export const readArithmetic = (name: "train" | "test"): Promise<Row[]> => readRows(arithmetic(`${name}.jsonl`));
+
+export const readPrompts = async (folder: ModelFolder, name: "train" | "test"): Promise<EncodedRow[]> =>
+  encodePrompts(folder, await readArithmetic(name), { system: "error", maxNewTokens: MAX_NEW_TOKENS });
 
 export const evaluationOptions = (seed: number): EvaluationOptions => ({
   max_new_tokens: MAX_NEW_TOKENS,

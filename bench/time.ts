@@ -8,8 +8,15 @@ export function timed(name: string, work: () => void, runs = 7, warmUp = 2): voi
     work();
     if (i >= warmUp) seconds.push((performance.now() - begin) / 1000);
   }
-  print({ name, median_s: median(seconds), min_s: Math.min(...seconds), runs, peak_rss_mb: peakRssMb() });
+  print({ name, ...summary(seconds), peak_rss_mb: peakRssMb() });
 }
+
+/** What is told of several times, in seconds. */
+export const summary = (seconds: readonly number[]) => ({
+  median_s: median(seconds),
+  min_s: Math.min(...seconds),
+  runs: seconds.length,
+});
 
 export const print = (line: object): void => {
   process.stdout.write(`${JSON.stringify(line)}\n`);

@@ -1,0 +1,29 @@
+/** The work of the peers' gkd.py: on-policy distillation, 8 prompts of about 64 tokens, 64 sampled tokens each. */
+import { distill } from "../distill/distill.js";
+import { encodePrompts } from "../distill/rollouts.js";
+import type { Gemma2Config } from "../model/config.js";
+import { openModel } from "../model/load.js";
+import type { LoadedModel } from "../model/loaded.js";
+import { randomParameters, studentConfig, teacherConfig } from "./models.js";
+import { distillSettings } from "./settings.js";
+import { arithmetic, readArithmetic, timeStage } from "./stages.js";
+import { peakRssMb, print, summary } from "./time.js";
+
+const [V, N, WARM_UP, RUNS] = [2048, 64, 2, 7];
+// The tokenizer and template of the fixture; random weights never stop.
+const folder = { ...(await openModel(arithmetic("teacher"))), stopIds: [] };
+const random = (config: Gemma2Config): LoadedModel => ({
+  folder: { ...folder, config },
+  parameters: randomParameters(config),
+});
+const student = random(studentConfig(V));
+const teacher = random(teacherConfig(V));
+const pad = Array.from({ length: 48 }, (_, i) => String.fromCharCode(97 + (i % 26))).join("");
+const rows = (await readArithmetic("train")).slice(0, 400).map((row) => ({ ...row, prompt: pad + row.prompt! }));
+const encoded = await encodePrompts(student.folder, rows, { system: "error", maxNewTokens: N });
+
+const settings = { ...distillSettings(WARM_UP + RUNS, 1), batch_size: 8, max_new_tokens: N, learning_rate: 1e-4 };
+const { steps } = await timeStage("gkd", 0, (context) =>
+  distill(student, { kind: "local", model: teacher }, encoded, settings, context),
+);
+print({ name: "heddle GKD step", ...summary(steps.slice(WARM_UP)), peak_rss_mb: peakRssMb() });
