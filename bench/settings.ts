@@ -12,6 +12,8 @@ const training = {
   adam_beta2: 0.999,
   adam_epsilon: 1e-8,
   save_every: 1e9,
+  trainable: null,
+  gradient_accumulation_steps: 1,
 };
 
 export const distillSettings = (steps: number, beta: number): DistillSettings => ({

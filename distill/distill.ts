@@ -4,23 +4,19 @@
  */
 
 import { jit, tf } from "tfjs-jit";
-import { type Batch, listSequences } from "../model/batch.js";
+import type { Sequence } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
+import type { Weights } from "../model/gemma2.js";
 import type { LoadedModel } from "../model/loaded.js";
-import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
-import { createTrainable, disposeMoments, minimise, type Trainable } from "../student/optimiser.js";
+import { type BatchTensors, completionLogits } from "../model/scoring.js";
+import { createTrainable, disposeOptimiser, learn, type Optimiser, type Trainable } from "../student/optimiser.js";
 import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
 import { deriveSeed, planBatch } from "./batches.js";
 import { TrainingError } from "./errors.js";
 import { divergence, divergenceTopK, tokenMean } from "./losses.js";
+import { countedTokens, learnFromParts, microBatches, type StepResult } from "./micro-batches.js";
 import { type EncodedRow, encodeCompletions, rollOut, sizesOfRows } from "./rollouts.js";
-import {
-  compileSchedules,
-  type Optimiser,
-  optimiserAt,
-  type ScheduleValue,
-  type TrainingSettings,
-} from "./settings.js";
+import { compileSchedules, optimiserAt, rowsOfPart, type ScheduleValue, type TrainingSettings } from "./settings.js";
 import { type Targets, type Teacher, targetsOf } from "./targets.js";
 import { type Coefficient, checkRemoteTopK, checkTopK, topKOfLogits, topKOfServer } from "./top-k.js";
 import { type StageContext, train } from "./training.js";
@@ -60,24 +56,25 @@ export async function distill(
     "loss_temperature",
   ] as const;
   const at = await compileSchedules(settings, names);
-  const trainable = createTrainable(student.parameters);
-  const sizes = sizesOfRows(rows, { rows: size, samples: 1, maxNewTokens });
+  const trainable = createTrainable(student.parameters, settings);
+  const shape = { samples: 1, maxNewTokens };
+  const sizes = sizesOfRows(rows, { ...shape, rows: size });
+  const sizesOfPart = sizesOfRows(rows, { ...shape, rows: rowsOfPart(size, settings) });
 
   /** The completions that a step learns from: the student's own, the teacher's, or those of the data. */
-  async function batchOf(step: number, now: { lmbda: number; temperature: number }): Promise<Batch> {
+  async function sequencesOf(step: number, now: { lmbda: number; temperature: number }): Promise<Sequence[]> {
     const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size }).map(
       (i) => rows[i]!,
     );
     const isOnPolicy = Math.floor(step * now.lmbda) > Math.floor((step - 1) * now.lmbda);
     if (!isOnPolicy && !settings.seq_kd) {
       const completions = await encodeCompletions(student.folder, picked, maxNewTokens);
-      const sequences = picked.map(({ prompt }, row) => ({ prompt, completions: [completions[row]!] }));
-      return listSequences(sequences, sizes);
+      return picked.map(({ prompt }, row) => ({ prompt, completions: [completions[row]!] }));
     }
     const author = !isOnPolicy && teacher.kind === "local" ? teacher.model : student;
     const seed = deriveSeed(context.seed, context.stage, "sample", step);
     const prompts = picked.map(({ prompt }) => prompt);
-    return rollOut(author, prompts, sizes, { temperature: now.temperature, seed }).batch;
+    return rollOut(author, prompts, sizes, { temperature: now.temperature, seed }).sequences;
   }
 
   await train(trainable, {}, settings, context, async (step) => {
@@ -85,29 +82,30 @@ export async function distill(
     const now = at({ step, steps, iteration: context.iteration });
     if (teacher.kind === "remote")
       checkRemoteTopK({ k, vocabulary: config.vocabSize, temperature: now.loss_temperature, addTail });
-    const batch = await batchOf(step, now);
-    const tensors = batchTensors(batch);
-    const targets = await targetsOf(teacher, batch, tensors, k, config.vocabSize);
-    const optimiser = optimiserAt(settings, step, now);
+    const parts = microBatches(await sequencesOf(step, now), sizesOfPart);
+    const tokens = countedTokens(parts);
     const loss = {
       k,
       addTail,
       beta: coefficient(now.beta, [0, 1]),
       temperature: coefficient(now.loss_temperature, [1]),
+      tokens: tf.scalar(tokens),
     };
-    const result = distillStep(trainable, config, tensors, targets, loss, optimiser);
-    const [lossValue, gradNorm] = [result.loss.dataSync()[0]!, result.gradNorm.dataSync()[0]!];
-    tf.dispose([tensors, targets, optimiser, loss, result] as unknown as tf.TensorContainer);
-    const tokens = batch.counted.reduce((a, b) => a + b, 0);
+    const learnt = await learnFromParts(parts, optimiserAt(settings, step, now), async (part, optimiser) => {
+      const targets = await targetsOf(teacher, part.batch, part.tensors, k, config.vocabSize);
+      const result = distillStep(trainable, config, part.tensors, targets, loss, optimiser);
+      tf.dispose(targets as unknown as tf.TensorContainer);
+      return result;
+    });
+    tf.dispose(loss as unknown as tf.TensorContainer);
     return {
-      loss: lossValue,
+      ...learnt,
       learning_rate: now.learning_rate,
-      grad_norm: gradNorm,
       completion_length: tokens / size,
       tokens_per_second: (1000 * tokens) / (performance.now() - begin),
     };
   });
-  disposeMoments(trainable);
+  disposeOptimiser(trainable);
 }
 
 /** A constant where the loss has a form of its own, else a tensor that may change from step to step. */
@@ -119,15 +117,12 @@ const distillStep = jit(function distillStep(
   config: Gemma2Config,
   batch: BatchTensors,
   targets: Targets,
-  loss: { k: number; addTail: boolean; beta: Coefficient; temperature: Coefficient },
-  optimiser: Optimiser,
-): { loss: tf.Tensor; gradNorm: tf.Tensor } {
-  const { loss: value, gradNorm } = minimise(
-    trainable,
-    (weights) => tokenMean(divergenceOf(completionLogits(weights, config, batch), targets, loss), batch.counted_W),
-    optimiser.adamw,
-    optimiser.scalars,
-  );
+  { tokens, ...loss }: { k: number; addTail: boolean; beta: Coefficient; temperature: Coefficient; tokens: tf.Tensor },
+  optimiser: Optimiser | null,
+): StepResult {
+  const lossOf = (weights: Weights) =>
+    tokenMean(divergenceOf(completionLogits(weights, config, batch), targets, loss), batch.counted_W, tokens);
+  const { loss: value, gradNorm } = learn(trainable, lossOf, optimiser);
   return { loss: value, gradNorm };
 });
 

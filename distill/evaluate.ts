@@ -1,7 +1,7 @@
 /** How good a model is: greedy accuracy, sampled reward, and how far it has moved from a reference. */
 
 import { jit, tf } from "tfjs-jit";
-import { byCompletion } from "../model/batch.js";
+import { byCompletion, listSequences } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
@@ -50,7 +50,7 @@ export async function judge(
     const part = rows.slice(begin, begin + size);
     const filled = Array.from({ length: size }, (_, i) => part[i % part.length]!.prompt);
     const seed = deriveSeed(options.seed, "judge", begin);
-    const { batch, completions } = rollOut(model, filled, sizes, { temperature, seed });
+    const { sequences, completions } = rollOut(model, filled, sizes, { temperature, seed });
     const own = completions.slice(0, part.length * samples);
     const texts = await decodeAll(model.folder, own);
     texts.forEach((completion, c) => {
@@ -60,6 +60,7 @@ export async function judge(
       judged.push({ prompt, completion, answer, reward: exactMatch(completion, answer) });
     });
     if (reference !== null) {
+      const batch = listSequences(sequences, sizes);
       const tensors = batchTensors(batch);
       const configs = [model.folder.config, reference.folder.config] as const;
       const kl_W = tokenKl(model.parameters, reference.parameters, configs, tensors);

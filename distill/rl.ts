@@ -6,22 +6,18 @@
 import { jit, tf } from "tfjs-jit";
 import { byCompletion } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
+import type { Weights } from "../model/gemma2.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { copyParameters, disposeParameters, type Parameters, readParameters } from "../model/parameters.js";
-import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
-import { createTrainable, disposeMoments, minimise, type Trainable } from "../student/optimiser.js";
+import { type BatchTensors, completionLogits } from "../model/scoring.js";
+import { createTrainable, disposeOptimiser, learn, type Optimiser, type Trainable } from "../student/optimiser.js";
 import { deriveSeed, planBatch } from "./batches.js";
 import { answerOf } from "./data.js";
 import { logProbOf } from "./losses.js";
+import { learnFromParts, type MicroBatch, microBatches, type StepResult } from "./micro-batches.js";
 import { exactMatch, leaveOneOut, logRatio } from "./rewards.js";
 import { decodeAll, type EncodedRow, meanLength, rollOut, sizesOfRows } from "./rollouts.js";
-import {
-  compileSchedules,
-  type Optimiser,
-  optimiserAt,
-  type ScheduleValue,
-  type TrainingSettings,
-} from "./settings.js";
+import { compileSchedules, optimiserAt, rowsOfPart, type ScheduleValue, type TrainingSettings } from "./settings.js";
 import { mean } from "./statistics.js";
 import { atTemperature, type Coefficient } from "./top-k.js";
 import { type StageContext, train } from "./training.js";
@@ -47,9 +43,10 @@ export async function rl(
   for (const { row } of rows) answerOf(row);
   const names = ["learning_rate", "weight_decay", "max_grad_norm", "beta_kl", "mu", "temperature"] as const;
   const at = await compileSchedules(settings, names);
-  const trainable = createTrainable(policy.parameters);
-  const anchor = copyParameters(policy.parameters);
+  const trainable = createTrainable(policy.parameters, settings);
+  const anchor = copyParameters(trainable.parameters);
   const sizes = sizesOfRows(rows, { rows: size, samples, maxNewTokens });
+  const sizesOfPart = sizesOfRows(rows, { rows: rowsOfPart(size, settings), samples, maxNewTokens });
 
   await train(trainable, anchor, settings, context, async (step) => {
     const begin = performance.now();
@@ -57,45 +54,70 @@ export async function rl(
     const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size });
     const seed = deriveSeed(context.seed, context.stage, "sample", step);
     const prompts = picked.map((i) => rows[i]!.prompt);
-    const { batch, completions } = rollOut(policy, prompts, sizes, { temperature: now.temperature, seed });
-    const tensors = batchTensors(batch);
+    const { sequences, completions } = rollOut(policy, prompts, sizes, { temperature: now.temperature, seed });
+    const parts = microBatches(sequences, sizesOfPart);
     const temperature = now.temperature === 1 ? 1 : tf.scalar(now.temperature);
-    const logprobsOf = (parameters: Parameters): Float32Array[] =>
-      tf.tidy(() => {
-        const logprobs_W = completionLogprobs(parameters, config, tensors, temperature);
-        return byCompletion(batch, logprobs_W.dataSync() as Float32Array);
-      });
+    const logprobsOf = (learning: Parameters): Float32Array[] =>
+      parts.flatMap(({ batch, tensors }) =>
+        tf.tidy(() => {
+          const model = { ...trainable.frozen, ...learning };
+          const logprobs_W = completionLogprobs(model, config, tensors, temperature);
+          return byCompletion(batch, logprobs_W.dataSync() as Float32Array);
+        }),
+      );
     const ofAnchor = logprobsOf(anchor);
     // At temperature 1 the sampler has told the policy's own already.
-    const ofPolicy = temperature === 1 ? null : logprobsOf(policy.parameters);
+    const ofPolicy = temperature === 1 ? null : logprobsOf(trainable.parameters);
 
     const texts = await decodeAll(policy.folder, completions);
     const rewards = texts.map((text, c) => exactMatch(text, answerOf(rows[picked[Math.floor(c / samples)]!]!.row)));
     const kls = completions.map(({ logprobs }, c) => logRatio(ofPolicy?.[c] ?? logprobs, ofAnchor[c]!));
     const totals = rewards.map((reward, c) => reward - now.beta_kl * kls[c]!);
 
-    const optimiser = optimiserAt(settings, step, now);
     const advantages = leaveOneOut(totals, samples);
-    const weights = completions.flatMap(({ ids }, c) => ids.map(() => advantages[c]! / completions.length));
-    const weight_W = new Float32Array(batch.counted.length);
-    weight_W.set(weights);
-    const objective = { weight_W: tf.tensor1d(weight_W), temperature, mu: tf.scalar(now.mu) };
-    const result = rlStep(trainable, anchor, config, tensors, objective, optimiser);
-    const [loss, gradNorm] = [result.loss.dataSync()[0]!, result.gradNorm.dataSync()[0]!];
-    tf.dispose([tensors, optimiser, result, objective] as unknown as tf.TensorContainer);
+    const weights = completions.map((_, c) => advantages[c]! / completions.length);
+    const mu = tf.scalar(now.mu);
+    const learnt = await learnFromParts(
+      weighted(parts, weights),
+      optimiserAt(settings, step, now),
+      (part, optimiser) => {
+        const weight_W = tf.tensor1d(part.weights);
+        const objective = { weight_W, temperature, mu };
+        const result = rlStep(trainable, anchor, config, part.tensors, objective, optimiser);
+        weight_W.dispose();
+        return result;
+      },
+    );
+    tf.dispose([temperature, mu] as unknown as tf.TensorContainer);
     const length = meanLength(completions.map(({ ids }) => ids));
     return {
-      loss,
+      ...learnt,
       reward: mean(rewards),
       kl: mean(kls),
       learning_rate: now.learning_rate,
-      grad_norm: gradNorm,
       completion_length: length,
       tokens_per_second: (1000 * length * completions.length) / (performance.now() - begin),
     };
   });
-  disposeMoments(trainable);
+  disposeOptimiser(trainable);
   disposeParameters(anchor);
+}
+
+/** Parts with the weight of every token, [W]: that of its completion, 0 where it does not count. */
+function weighted(parts: readonly MicroBatch[], weights: readonly number[]) {
+  let next = 0;
+  return parts.map((part) => {
+    const weight_W = new Float32Array(part.batch.counted.length);
+    weight_W.set(
+      part.batch.sequences.flatMap(({ completions }) =>
+        completions.flatMap((ids) => {
+          const weight = weights[next++]!;
+          return ids.map(() => weight);
+        }),
+      ),
+    );
+    return { ...part, weights: weight_W };
+  });
 }
 
 /** ln pi(token | before) of every token of the completions, [W], under softmax(logits / temperature). */
@@ -121,21 +143,17 @@ const rlStep = jit(function rlStep(
   config: Gemma2Config,
   batch: BatchTensors,
   objective: { weight_W: tf.Tensor; temperature: Coefficient; mu: tf.Tensor },
-  optimiser: Optimiser,
-): { loss: tf.Tensor; gradNorm: tf.Tensor } {
+  optimiser: Optimiser | null,
+): StepResult {
   const { weight_W, temperature, mu } = objective;
-  const { loss, gradNorm, weights } = minimise(
-    trainable,
-    (policy) => {
-      const logits_WV = atTemperature(completionLogits(policy, config, batch), temperature);
-      return weight_W.mul(logProbOf(logits_WV, batch.target_W)).sum().neg() as tf.Scalar;
-    },
-    optimiser.adamw,
-    optimiser.scalars,
-  );
-  for (const [name, average] of Object.entries(anchor)) {
-    const before = average.read();
-    average.assign(before.add(mu.mul(weights[name]!.sub(before))));
+  const lossOf = (policy: Weights) => {
+    const logits_WV = atTemperature(completionLogits(policy, config, batch), temperature);
+    return weight_W.mul(logProbOf(logits_WV, batch.target_W)).sum().neg() as tf.Scalar;
+  };
+  const { loss, gradNorm, weights } = learn(trainable, lossOf, optimiser);
+  for (const [name, weight] of Object.entries(weights)) {
+    const before = anchor[name]!.read();
+    anchor[name]!.assign(before.add(mu.mul(weight.sub(before))));
   }
   return { loss, gradNorm };
 });

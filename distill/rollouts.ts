@@ -1,6 +1,6 @@
 /** Prompts to completions: rows of data as token ids, and batches of what a model samples for them. */
 
-import { type Batch, listPrompts, listSequences, type Sizes, sizesOf } from "../model/batch.js";
+import { listPrompts, type Sequence, type Sizes, sizesOf } from "../model/batch.js";
 import { ModelError } from "../model/errors.js";
 import type { ModelFolder } from "../model/load.js";
 import type { LoadedModel } from "../model/loaded.js";
@@ -82,7 +82,7 @@ export function rollOut(
   prompts: readonly (readonly number[])[],
   sizes: Sizes,
   options: Pick<SamplingOptions, "temperature" | "seed">,
-): { batch: Batch; completions: Completion[] } {
+): { sequences: Sequence[]; completions: Completion[] } {
   const { samples } = sizes;
   const completions = sampleCompletions(parameters, folder.config, listPrompts(prompts, sizes), {
     ...options,
@@ -96,7 +96,7 @@ export function rollOut(
     prompt,
     completions: completions.slice(row * samples, (row + 1) * samples).map(({ ids }) => ids),
   }));
-  return { batch: listSequences(sequences, sizes), completions };
+  return { sequences, completions };
 }
 
 /** Texts of completions, special tokens left out. */

@@ -1,20 +1,22 @@
 /** The settings of a stage at one step: numbers as in the config, schedules evaluated, and the scalars of the optimiser. */
 import { tf } from "tfjs-jit";
 import { compileSchedule, type Schedule, type ScheduleVariables } from "../config/schedule.js";
-import type { AdamWSettings, StepScalars } from "../student/optimiser.js";
+import type { AdamWSettings, Optimiser, TrainableOptions } from "../student/optimiser.js";
+import { TrainingError } from "./errors.js";
 
 /** A number, or an expression of step, steps and iteration. */
 export type ScheduleValue = number | string;
 
 /** Keys that every stage that trains has, as in the config. */
-export type TrainingSettings = AdamWSettings & {
-  readonly steps: number;
-  readonly save_every: number;
-  readonly max_new_tokens: number;
-  readonly learning_rate: ScheduleValue;
-  readonly weight_decay: ScheduleValue;
-  readonly max_grad_norm: ScheduleValue;
-};
+export type TrainingSettings = AdamWSettings &
+  Required<TrainableOptions> & {
+    readonly steps: number;
+    readonly save_every: number;
+    readonly max_new_tokens: number;
+    readonly learning_rate: ScheduleValue;
+    readonly weight_decay: ScheduleValue;
+    readonly max_grad_norm: ScheduleValue;
+  };
 
 /** The settings that change over the steps, by name: a function from a step to their values. */
 export async function compileSchedules<K extends string>(
@@ -26,10 +28,7 @@ export async function compileSchedules<K extends string>(
   return (variables) => Object.fromEntries(schedules.map(([name, at]) => [name, at(variables)])) as Record<K, number>;
 }
 
-/** The optimiser at one step: numbers that a compiled step depends on, and what may change, as tensors. */
-export type Optimiser = { readonly adamw: AdamWSettings; readonly scalars: StepScalars };
-
-/** The caller disposes the tensors. */
+/** The optimiser at one step. The caller disposes the tensors. */
 export function optimiserAt(
   { adam_beta1, adam_beta2, adam_epsilon }: AdamWSettings,
   step: number,
@@ -45,3 +44,12 @@ export function optimiserAt(
     },
   };
 }
+
+/** @throws TrainingError where a step's rows cannot be split into parts of one size */
+export const rowsOfPart = (rows: number, { gradient_accumulation_steps: parts }: TrainingSettings): number => {
+  if (rows % parts !== 0)
+    throw new TrainingError(
+      `gradient_accumulation_steps: expected a divisor of the ${rows} rows of a step, got ${parts}`,
+    );
+  return rows / parts;
+};

@@ -52,6 +52,20 @@ function choice<const T extends readonly string[]>(...choices: T) {
   return z.enum(choices, `one of ${choices.join(", ")}`);
 }
 
+/** Regular expressions, or null for all. */
+function patterns() {
+  const expected = "a list of regular expressions for the names of tensors, or null for all of them";
+  return z.array(text(expected).refine(isRegularExpression, expected), expected).min(1, expected).nullable();
+}
+
+function isRegularExpression(source: string): boolean {
+  try {
+    return new RegExp(source) instanceof RegExp;
+  } catch {
+    return false;
+  }
+}
+
 const flag = () => z.boolean("true or false");
 
 /** What the stages that train have in common. The presets not explained are those of torch.optim.AdamW. */
@@ -72,63 +86,80 @@ const training = (learningRate: number) => ({
   max_grad_norm: schedule({ above: 0 }, 1),
   /** Steps from one training checkpoint to the next: what a killed run loses at most. */
   save_every: whole(1).default(100),
-  /** Longest completion in tokens, stop token included; the top-level value where absent. */
+  /** A step's batch is computed in so many parts, one after the other: less memory, the same loss and gradient. */
+  gradient_accumulation_steps: whole(1).default(1),
+  /** As at the top level, whose values these have where they are absent. */
   max_new_tokens: whole(1).optional(),
+  trainable: patterns().optional(),
 });
 
+type Parts = { readonly gradient_accumulation_steps: number };
+
+/** Whether a step's rows split into parts of one size. */
+function splits<K extends string>(rows: K): [(section: Record<K, number> & Parts) => boolean, object] {
+  const check = (section: Record<K, number> & Parts) => section[rows] % section.gradient_accumulation_steps === 0;
+  return [check, { path: ["gradient_accumulation_steps"], message: `a divisor of ${rows}` }];
+}
+
 /** Supervised fine-tuning on the completions in the data. */
-const sft = z.strictObject(
-  {
-    ...training(2e-5),
-    /** Rows a step. */
-    batch_size: whole(1).default(8),
-  },
-  "a section of keys",
-);
+const sft = z
+  .strictObject(
+    {
+      ...training(2e-5),
+      /** Rows a step. */
+      batch_size: whole(1).default(8),
+    },
+    "a section of keys",
+  )
+  .refine(...splits("batch_size"));
 
 /** Distillation. Names and presets are those of TRL's GKDConfig, except lmbda: here it is on policy unless told otherwise. */
-const distill = z.strictObject(
-  {
-    ...training(2e-5),
-    /** Prompts a step, one completion each. */
-    batch_size: whole(1).default(8),
-    /** 0 is forward KL(teacher || student), 1 reverse KL(student || teacher), between them the generalised JSD. */
-    beta: schedule({ min: 0, max: 1 }, 0.5),
-    /** Share of the optimiser steps that learn from the student's own samples. */
-    lmbda: schedule({ min: 0, max: 1 }, 1),
-    /** The other steps learn from samples of the teacher (true) or from the completions in the data (false). */
-    seq_kd: flag().default(false),
-    /** Of sampling; 0 takes the likeliest token. */
-    temperature: schedule({ min: 0 }, 1),
-    /** Divides both models' logits in the loss. */
-    loss_temperature: schedule({ above: 0 }, 1),
-    /** The loss looks at the teacher's k likeliest tokens; 0 is the whole vocabulary, which over HTTP is much to send. */
-    loss_top_k: whole(0).default(0),
-    /** With loss_top_k: a class for the rest of the mass (true), or both sides renormalised on the k tokens (false). */
-    loss_add_tail: flag().default(true),
-  },
-  "a section of keys",
-);
+const distill = z
+  .strictObject(
+    {
+      ...training(2e-5),
+      /** Prompts a step, one completion each. */
+      batch_size: whole(1).default(8),
+      /** 0 is forward KL(teacher || student), 1 reverse KL(student || teacher), between them the generalised JSD. */
+      beta: schedule({ min: 0, max: 1 }, 0.5),
+      /** Share of the optimiser steps that learn from the student's own samples. */
+      lmbda: schedule({ min: 0, max: 1 }, 1),
+      /** The other steps learn from samples of the teacher (true) or from the completions in the data (false). */
+      seq_kd: flag().default(false),
+      /** Of sampling; 0 takes the likeliest token. */
+      temperature: schedule({ min: 0 }, 1),
+      /** Divides both models' logits in the loss. */
+      loss_temperature: schedule({ above: 0 }, 1),
+      /** The loss looks at the teacher's k likeliest tokens; 0 is the whole vocabulary, which over HTTP is much to send. */
+      loss_top_k: whole(0).default(0),
+      /** With loss_top_k: a class for the rest of the mass (true), or both sides renormalised on the k tokens (false). */
+      loss_add_tail: flag().default(true),
+    },
+    "a section of keys",
+  )
+  .refine(...splits("batch_size"));
 
 /** Reinforcement learning against a moving anchor: REINFORCE with a leave-one-out baseline, as in WARP (arXiv 2406.16768). */
-const rl = z.strictObject(
-  {
-    ...training(1e-6),
-    /** Prompts a step. */
-    prompts: whole(1).default(8),
-    /** Completions a prompt; the others of its prompt are each one's baseline. */
-    samples: whole(2).default(2),
-    /** exact_match: 1 where the completion equals the row's `answer`, both trimmed, else 0. */
-    reward: choice("exact_match").default("exact_match"),
-    /** Price of one nat of log pi(y|x) - log pi_ema(y|x), in units of the reward. */
-    beta_kl: schedule({ min: 0 }, 0.1),
-    /** Pull of the anchor toward the policy, a step: ema <- (1 - mu) ema + mu policy. 0 keeps the anchor at the init. */
-    mu: schedule({ min: 0, max: 1 }, 0.01),
-    /** Of sampling. */
-    temperature: schedule({ above: 0 }, 1),
-  },
-  "a section of keys",
-);
+const rl = z
+  .strictObject(
+    {
+      ...training(1e-6),
+      /** Prompts a step. */
+      prompts: whole(1).default(8),
+      /** Completions a prompt; the others of its prompt are each one's baseline. */
+      samples: whole(2).default(2),
+      /** exact_match: 1 where the completion equals the row's `answer`, both trimmed, else 0. */
+      reward: choice("exact_match").default("exact_match"),
+      /** Price of one nat of log pi(y|x) - log pi_ema(y|x), in units of the reward. */
+      beta_kl: schedule({ min: 0 }, 0.1),
+      /** Pull of the anchor toward the policy, a step: ema <- (1 - mu) ema + mu policy. 0 keeps the anchor at the init. */
+      mu: schedule({ min: 0, max: 1 }, 0.01),
+      /** Of sampling. */
+      temperature: schedule({ above: 0 }, 1),
+    },
+    "a section of keys",
+  )
+  .refine(...splits("prompts"));
 
 /** How the RL runs are merged, and how often all of it is repeated (arXiv 2406.16768). */
 const warp = z.strictObject(
@@ -180,6 +211,8 @@ export const fields = z.strictObject(
     system: choice("error", "fold", "drop").default("error"),
     /** Longest completion in tokens, stop token included. Sections may have their own. */
     max_new_tokens: whole(1).default(128),
+    /** What learns: tensors whose name matches one of these regular expressions, such as "layers\\.2[45]\\."; null is all. */
+    trainable: patterns().default(null),
     sft: sft.optional(),
     distill: distill.optional(),
     rl: rl.optional(),
@@ -189,14 +222,15 @@ export const fields = z.strictObject(
   "a mapping of keys",
 );
 
-/** Fills in each section's max_new_tokens. */
+/** Fills in what the sections have from the top level. */
 export const configSchema = fields.transform(({ sft, distill, rl, ...config }) => {
-  const budget = <S extends object>(section: S) => ({ max_new_tokens: config.max_new_tokens, ...section });
+  const { max_new_tokens, trainable } = config;
+  const stage = <S extends object>(section: S) => ({ max_new_tokens, trainable, ...section });
   return {
     ...config,
-    ...(sft && { sft: budget(sft) }),
-    ...(distill && { distill: budget(distill) }),
-    ...(rl && { rl: budget(rl) }),
-    eval: budget(config.eval),
+    ...(sft && { sft: stage(sft) }),
+    ...(distill && { distill: stage(distill) }),
+    ...(rl && { rl: stage(rl) }),
+    eval: { max_new_tokens, ...config.eval },
   };
 });

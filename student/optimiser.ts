@@ -1,12 +1,23 @@
 /** One optimiser step on Variables, inside a compiled call: gradient, clipping, AdamW, all updated in place. */
 import { tf } from "tfjs-jit";
+import { ModelError } from "../model/errors.js";
 import type { Weights } from "../model/gemma2.js";
 import { disposeParameters, type Parameters, readParameters, zerosLike } from "../model/parameters.js";
 import { adamwUpdate } from "./adamw.js";
 import { clipByGlobalNorm } from "./clip.js";
 
-/** What learns, and AdamW's moments of it. */
-export type Trainable = { readonly parameters: Parameters; readonly m: Parameters; readonly v: Parameters };
+/** A model in training. */
+export type Trainable = {
+  /** What learns. */
+  readonly parameters: Parameters;
+  /** The rest of the model. */
+  readonly frozen: Parameters;
+  /** AdamW's moments of what learns. */
+  readonly m: Parameters;
+  readonly v: Parameters;
+  /** Gradients of the micro-batches of this step so far; {} where a step is one batch. */
+  readonly sums: Parameters;
+};
 
 /** Settings that are the same at every step; names as in the config. */
 export type AdamWSettings = {
@@ -24,12 +35,42 @@ export type StepScalars = {
   readonly maxGradNorm: tf.Tensor;
 };
 
-/** Parameters with moments of zero. */
-export const createTrainable = (parameters: Parameters): Trainable => ({
-  parameters,
-  m: zerosLike(parameters),
-  v: zerosLike(parameters),
-});
+/** A step of AdamW: numbers that a compiled step depends on, and what may change, as tensors. */
+export type Optimiser = { readonly adamw: AdamWSettings; readonly scalars: StepScalars };
+
+export type TrainableOptions = {
+  /** Regular expressions; what learns are the parameters whose names match one of them. @default null: all */
+  readonly trainable?: readonly string[] | null;
+  /** @default 1 */
+  readonly gradient_accumulation_steps?: number;
+};
+
+/**
+ * Parameters with moments of zero.
+ * @throws ModelError if a pattern matches no parameter
+ */
+export function createTrainable(
+  all: Parameters,
+  { trainable = null, gradient_accumulation_steps: parts = 1 }: TrainableOptions = {},
+): Trainable {
+  const learns = trainable === null ? () => true : matcher(trainable, Object.keys(all));
+  const pick = (isWanted: boolean) =>
+    Object.fromEntries(Object.entries(all).filter(([name]) => learns(name) === isWanted));
+  const parameters = pick(true);
+  const zeros = () => zerosLike(parameters);
+  return { parameters, frozen: pick(false), m: zeros(), v: zeros(), sums: parts === 1 ? {} : zeros() };
+}
+
+function matcher(patterns: readonly string[], names: readonly string[]): (name: string) => boolean {
+  const expressions = patterns.map((pattern) => new RegExp(pattern));
+  const unused = expressions.find((expression) => !names.some((name) => expression.test(name)));
+  if (unused !== undefined)
+    throw new ModelError(
+      "trainable",
+      `no tensor's name matches ${unused.source}; the names are ${names.length > 3 ? `${names.slice(0, 2).join(", ")}, ..., ${names.at(-1)}` : names.join(", ")}`,
+    );
+  return (name) => expressions.some((expression) => expression.test(name));
+}
 
 /** Value and gradient of a scalar function of the parameters, by their names. Traceable. */
 export function valueAndGradients(
@@ -45,16 +86,32 @@ export function valueAndGradients(
 }
 
 /**
- * Minimises `lossOf` by one step and gives its value, the norm of its gradient before clipping, and the new weights.
- * To be called inside jit.
+ * Learns from one of a step's micro-batches, of which there may be one only; to be called inside jit. The losses of a
+ * step's micro-batches add up to that of the step. All but the last come without an optimiser: their gradient is kept.
+ * The last one brings the optimiser's step; it gives the norm of the whole gradient before clipping, and the new weights.
  */
-export function minimise(
-  { parameters, m, v }: Trainable,
+export function learn(
+  trainable: Trainable,
   lossOf: (weights: Weights) => tf.Scalar,
-  settings: AdamWSettings,
-  scalars: StepScalars,
-): { loss: tf.Scalar; gradNorm: tf.Scalar; weights: Weights } {
-  const { value, gradients } = valueAndGradients(parameters, lossOf);
+  optimiser: Optimiser | null,
+): { loss: tf.Scalar; gradNorm: tf.Scalar | null; weights: Weights } {
+  const frozen = readParameters(trainable.frozen);
+  const { value, gradients } = valueAndGradients(trainable.parameters, (weights) => lossOf({ ...frozen, ...weights }));
+  for (const [name, sum] of Object.entries(trainable.sums)) {
+    const total = sum.read().add(gradients[name]!);
+    gradients[name] = total;
+    sum.assign(optimiser === null ? total : tf.zerosLike(total));
+  }
+  if (optimiser === null) return { loss: value, gradNorm: null, weights: {} };
+  const { gradNorm, weights } = update(trainable, gradients, optimiser);
+  return { loss: value, gradNorm, weights };
+}
+
+function update(
+  { parameters, m, v }: Trainable,
+  gradients: Record<string, tf.Tensor>,
+  { adamw, scalars }: Optimiser,
+): { gradNorm: tf.Scalar; weights: Weights } {
   const { grads, norm } = clipByGlobalNorm(gradients, scalars.maxGradNorm);
   const { step, learningRate, weightDecay } = scalars;
   const weights: Record<string, tf.Tensor> = {};
@@ -66,9 +123,9 @@ export function minimise(
       v: v[name]!.read(),
       step,
       learningRate,
-      beta1: settings.adam_beta1,
-      beta2: settings.adam_beta2,
-      epsilon: settings.adam_epsilon,
+      beta1: adamw.adam_beta1,
+      beta2: adamw.adam_beta2,
+      epsilon: adamw.adam_epsilon,
       weightDecay,
     });
     variable.assign(next.param);
@@ -76,11 +133,10 @@ export function minimise(
     v[name]!.assign(next.v);
     weights[name] = next.param;
   }
-  return { loss: value, gradNorm: norm, weights };
+  return { gradNorm: norm, weights };
 }
 
-/** Frees the moments; the parameters stay. */
-export function disposeMoments({ m, v }: Trainable): void {
-  disposeParameters(m);
-  disposeParameters(v);
+/** Frees what the optimiser keeps; the model's parameters stay. */
+export function disposeOptimiser({ m, v, sums }: Trainable): void {
+  for (const parameters of [m, v, sums]) disposeParameters(parameters);
 }

@@ -73,6 +73,23 @@ describe("sft", () => {
     tf.dispose([before, grads, m, tenths] as tf.TensorContainer);
   });
 
+  test("8 micro-batches of one row have the loss and gradient of one batch of 8", async () => {
+    const eight = Array.from({ length: 8 }, (_, i) => rows[i % 2]!);
+    const stepIn = async (gradient_accumulation_steps: number) => {
+      const dir = await newFolder();
+      const { context, log } = stageContext(dir, { stopAfter: 1 });
+      const still = { ...settings, batch_size: 8, learning_rate: 0, gradient_accumulation_steps };
+      await expect(sft(model, eight, still, context)).rejects.toBe(stopped);
+      const { loss, grad_norm } = log[0]!;
+      return { loss, grad_norm, m: toDevice((await stateIn(dir, model)).m) };
+    };
+    const [whole, parts] = [await stepIn(1), await stepIn(8)];
+    expect(parts.loss! / whole.loss!).toBeCloseTo(1, 5);
+    expect(parts.grad_norm! / whole.grad_norm!).toBeCloseTo(1, 5);
+    expect(largestRelativeDifference(parts.m, whole.m)).toBeLessThan(1e-5);
+    tf.dispose([whole.m, parts.m] as tf.TensorContainer);
+  });
+
   test("the loss falls, and no tensor is left behind", async () => {
     const before = tf.memory().numTensors;
     const { context, log } = stageContext(await newFolder());

@@ -19,6 +19,8 @@ export const training = {
   adam_beta1: 0.9,
   adam_beta2: 0.999,
   adam_epsilon: 1e-8,
+  trainable: null,
+  gradient_accumulation_steps: 1,
 };
 
 export const newFolder = (): Promise<string> => mkdtemp(join(tmpdir(), "heddle-stage-"));

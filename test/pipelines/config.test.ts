@@ -40,6 +40,7 @@ describe("loadConfig", () => {
       seed: 0,
       system: "error",
       max_new_tokens: 128,
+      trainable: null,
       rl: {
         steps: 5,
         learning_rate: 1e-6,
@@ -49,7 +50,9 @@ describe("loadConfig", () => {
         adam_epsilon: 1e-8,
         max_grad_norm: 1,
         save_every: 100,
+        gradient_accumulation_steps: 1,
         max_new_tokens: 128,
+        trainable: null,
         prompts: 8,
         samples: 2,
         reward: "exact_match",
@@ -67,6 +70,22 @@ describe("loadConfig", () => {
     expect(config.warp).toEqual({ iterations: 1, runs: 2, eta: 0.3, granularity: "layer" });
     expect(config.distill).toMatchObject({ beta: 0.5, lmbda: 1, seq_kd: false, temperature: 1, loss_temperature: 1 });
     expect(config.distill).toMatchObject({ learning_rate: 2e-5, batch_size: 8, loss_add_tail: true });
+  });
+
+  test("says what learns at the top level, and otherwise in a section", async () => {
+    const text = `${head}trainable: ["layers\\\\.1\\\\."]\nrl: {steps: 1}\nsft: {steps: 1, trainable: null}\n`;
+    const config = await load(text, "rl");
+    expect([config.rl.trainable, config.sft?.trainable]).toEqual([["layers\\.1\\."], null]);
+  });
+
+  test("refuses patterns that are none, and a batch that does not split into parts of one size", async () => {
+    const text = `${head}trainable: ["(", norm]\nrl: {steps: 1, prompts: 6, gradient_accumulation_steps: 4}\nsft: {steps: 1, gradient_accumulation_steps: 3, trainable: norm}\n`;
+    const patterns = "a list of regular expressions for the names of tensors, or null for all of them";
+    expect(await complaint(text, "rl")).toEqual([
+      `run.yaml:3: trainable[0]: expected ${patterns}, got "("`,
+      "run.yaml:4: rl.gradient_accumulation_steps: expected a divisor of prompts, got 4",
+      `run.yaml:5: sft.trainable: expected ${patterns}, got "norm"`,
+    ]);
   });
 
   test("hands max_new_tokens down to the sections that have none", async () => {
@@ -175,7 +194,7 @@ describe("unknown keys", () => {
     [
       "constructor: 1",
       "unknown key; expected one of steps, learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm, " +
-        "save_every, max_new_tokens, prompts, samples, reward, beta_kl, mu, temperature",
+        "save_every, gradient_accumulation_steps, max_new_tokens, trainable, prompts, samples, reward, beta_kl, mu, temperature",
     ],
   ])("%s in rl", async (line, problem) => {
     const key = line.split(":")[0];
@@ -188,7 +207,7 @@ describe("unknown keys", () => {
       "run.yaml:4: model_name_or_path: unknown key; did you mean model?",
       "run.yaml:5: beta_kl: unknown key; did you mean rl.beta_kl?",
       "run.yaml:6: __proto__: unknown key; expected one of model, teacher, train_data, eval_data, output_dir, seed, system, " +
-        "max_new_tokens, sft, distill, rl, warp, eval",
+        "max_new_tokens, trainable, sft, distill, rl, warp, eval",
     ]);
   });
 });

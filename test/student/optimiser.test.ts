@@ -7,8 +7,8 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { createParameters, type Parameters } from "../../model/parameters.js";
 import {
   createTrainable,
-  disposeMoments,
-  minimise,
+  disposeOptimiser,
+  learn,
   type StepScalars,
   type Trainable,
   valueAndGradients,
@@ -33,25 +33,28 @@ function expectClose(got: number[], expected: number[]): void {
 const adamw = { adam_beta1: 0.9, adam_beta2: 0.999, adam_epsilon: 1 };
 type Numbers = Record<keyof StepScalars, number>;
 
+const scalarsOf = (numbers: Numbers): StepScalars => ({
+  step: tf.scalar(numbers.step),
+  learningRate: tf.scalar(numbers.learningRate),
+  weightDecay: tf.scalar(numbers.weightDecay),
+  maxGradNorm: tf.scalar(numbers.maxGradNorm),
+});
+
 /** Steps with the numbers of each. */
 function stepper(trainable: Trainable) {
-  const compiled = jit((given: Trainable, scalars: StepScalars) => minimise(given, halfSquare, adamw, scalars));
+  const compiled = jit((given: Trainable, scalars: StepScalars) => learn(given, halfSquare, { adamw, scalars }));
   return (scalars: Numbers) =>
     tf.tidy(() => {
-      const { loss, gradNorm, weights } = compiled(trainable, {
-        step: tf.scalar(scalars.step),
-        learningRate: tf.scalar(scalars.learningRate),
-        weightDecay: tf.scalar(scalars.weightDecay),
-        maxGradNorm: tf.scalar(scalars.maxGradNorm),
-      });
-      return { loss: loss.dataSync()[0]!, gradNorm: gradNorm.dataSync()[0]!, weights: numbers(weights) };
+      const { loss, gradNorm, weights } = compiled(trainable, scalarsOf(scalars));
+      const next = "a" in weights ? numbers(weights) : [];
+      return { loss: loss.dataSync()[0]!, gradNorm: gradNorm!.dataSync()[0]!, weights: next };
     });
 }
 
 describe.each([
   ["op by op", "0"],
   ["jit", "1"],
-])("minimise, %s", (_, HEDDLE_JIT) => {
+])("learn, %s", (_, HEDDLE_JIT) => {
   beforeEach(() => vi.stubEnv("HEDDLE_JIT", HEDDLE_JIT));
   afterEach(() => vi.unstubAllEnvs());
 
@@ -87,6 +90,38 @@ describe.each([
     );
   });
 
+  test("adds up the gradients of micro-batches, and steps with the last one", () => {
+    const [whole, parts] = [1, 2].map((gradient_accumulation_steps) =>
+      createTrainable(parametersNow(), { gradient_accumulation_steps }),
+    ) as [Trainable, Trainable];
+    const scalars = { step: 1, learningRate: 0.1, weightDecay: 0.5, maxGradNorm: 6.5 };
+    const expected = stepper(whole)(scalars);
+
+    // A quarter of the loss, then the rest of it.
+    const quarter = jit((given: Trainable) => learn(given, (weights) => halfSquare(weights).div(4), null));
+    const first = quarter(parts);
+    expect([first.loss.dataSync()[0], first.gradNorm]).toEqual([84.5 / 4, null]);
+    expect(values(parts.parameters)).toEqual([3, 4, 12]);
+    const rest = jit((given: Trainable, at: StepScalars) =>
+      learn(given, (weights) => halfSquare(weights).mul(0.75), { adamw, scalars: at }),
+    );
+    const { loss, gradNorm } = rest(parts, scalarsOf(scalars));
+    expectClose([loss.dataSync()[0]!, gradNorm!.dataSync()[0]!], [84.5 * 0.75, expected.gradNorm]);
+    expectClose(values(parts.parameters), values(whole.parameters));
+    expectClose(values(parts.v), values(whole.v));
+    expect(values(parts.sums)).toEqual([0, 0, 0]);
+  });
+
+  test("leaves what is frozen as it is, and lets the loss see it", () => {
+    const trainable = createTrainable(parametersNow(), { trainable: ["^b$"] });
+    const { b } = trainable.parameters;
+    expect([Object.keys(trainable.parameters), Object.keys(trainable.frozen)]).toEqual([["b"], ["a"]]);
+    const { loss, gradNorm } = stepper(trainable)({ step: 1, learningRate: 0.1, weightDecay: 0, maxGradNorm: 12 });
+    expectClose([loss, gradNorm], [84.5, 12]);
+    expectClose([...tf.tidy(() => b!.read().dataSync())], [12 - 0.1 * (12 / 13)]);
+    expect([...tf.tidy(() => trainable.frozen.a!.read().dataSync())]).toEqual([3, 4]);
+  });
+
   test("leaves no tensor behind", () => {
     const trainable = createTrainable(parametersNow());
     const step = stepper(trainable);
@@ -108,11 +143,17 @@ test("valueAndGradients names the gradients as the parameters, and differentiate
   expect([...gradients.a!.dataSync()]).toEqual([5, 7]);
 });
 
-test("createTrainable starts from moments of zero, and disposeMoments frees them alone", () => {
+test("createTrainable starts from moments of zero, and disposeOptimiser frees them alone", () => {
   const trainable = createTrainable(parametersNow());
   expect([...values(trainable.m), ...values(trainable.v)]).toEqual([0, 0, 0, 0, 0, 0]);
-  disposeMoments(trainable);
+  disposeOptimiser(trainable);
   expect(values(trainable.parameters)).toEqual([3, 4, 12]);
   expect(() => values(trainable.m)).toThrow(/was disposed/);
   expect(() => values(trainable.v)).toThrow(/was disposed/);
+});
+
+test("a pattern that matches nothing is refused", () => {
+  expect(() => createTrainable(parametersNow(), { trainable: ["a", "layers.7"] })).toThrow(
+    "trainable: no tensor's name matches layers.7; the names are a, b",
+  );
 });

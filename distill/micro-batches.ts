@@ -1,0 +1,43 @@
+/** One optimiser step on a batch that is computed in parts, so that its activations need not fit into memory at once. */
+import { tf } from "tfjs-jit";
+import { type Batch, listSequences, type Sequence, type Sizes } from "../model/batch.js";
+import { type BatchTensors, batchTensors } from "../model/scoring.js";
+import type { Optimiser } from "../student/optimiser.js";
+
+/** A part of a step's batch. */
+export type MicroBatch = { readonly batch: Batch; readonly tensors: BatchTensors };
+
+/** Sequences in parts of `sizes.rows` each. The caller disposes their tensors. */
+export const microBatches = (sequences: readonly Sequence[], sizes: Sizes): MicroBatch[] =>
+  Array.from({ length: sequences.length / sizes.rows }, (_, part) => {
+    const batch = listSequences(sequences.slice(part * sizes.rows, (part + 1) * sizes.rows), sizes);
+    return { batch, tensors: batchTensors(batch) };
+  });
+
+/** Tokens that count, of all parts. */
+export const countedTokens = (parts: readonly MicroBatch[]): number =>
+  parts.reduce((sum, { batch }) => batch.counted.reduce((a, b) => a + b, sum), 0);
+
+/** What a compiled step gives; see `learn`. */
+export type StepResult = { readonly loss: tf.Tensor; readonly gradNorm: tf.Tensor | null };
+
+/**
+ * Learns from the parts, one after the other: the last one gets the optimiser. Parts whose losses are divided by what the
+ * whole step counts give its loss and gradient, whatever their number. Frees the parts and the optimiser's tensors.
+ */
+export async function learnFromParts<P extends MicroBatch>(
+  parts: readonly P[],
+  optimiser: Optimiser,
+  learnFrom: (part: P, optimiser: Optimiser | null) => StepResult | Promise<StepResult>,
+): Promise<{ loss: number; grad_norm: number }> {
+  let loss = 0;
+  let gradNorm = Number.NaN;
+  for (const [i, part] of parts.entries()) {
+    const result = await learnFrom(part, i === parts.length - 1 ? optimiser : null);
+    loss += result.loss.dataSync()[0]!;
+    if (result.gradNorm !== null) gradNorm = result.gradNorm.dataSync()[0]!;
+    tf.dispose([result, part.tensors] as unknown as tf.TensorContainer);
+  }
+  tf.dispose(optimiser as unknown as tf.TensorContainer);
+  return { loss, grad_norm: gradNorm };
+}
