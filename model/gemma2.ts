@@ -52,37 +52,75 @@ export function forward(
 ): { hidden_MD: tf.Tensor2D; cache: Cache } {
   const keys = memory?.keys ?? ownKeys(block);
   const all = queriesOf(block, keys, config);
-  const last = wanted === null ? all : queriesOf(pick(block, wanted), keys, config);
+  const last = wanted === null ? all : { ...queriesOf(pick(block, wanted), keys, config), token_W: wanted.token_W };
   const cache: LayerCache[] = [];
 
-  let x: tf.Tensor2D = gatherRows<tf.Rank.R2>(weights[EMBEDDING]!, block.ids_M).mul(
-    Math.fround(Math.sqrt(config.hiddenSize)),
-  );
-  config.layerTypes.forEach((type, layer) => {
-    const weight = (name: string) => weights[`model.layers.${layer}.${name}.weight`]!;
-    const norm = (name: string, y: tf.Tensor2D) => rmsNorm(y, weight(name) as tf.Tensor1D, config.rmsNormEps);
-    const project = (name: string, y: tf.Tensor2D): tf.Tensor3D =>
-      linear(y, weight(`self_attn.${name}`)).reshape([y.shape[0], -1, config.headDim]);
-
-    let h = norm("input_layernorm", x);
-    const kv = remember(memory, layer, {
-      k_BKSH: spread(all.rotate(project("k_proj", h)), block.layout),
-      v_BKSH: spread(project("v_proj", h), block.layout),
+  let x = embed(weights, config, block);
+  config.layerTypes.forEach((type, i) => {
+    const looking = i === config.layerTypes.length - 1 ? last : all;
+    const past = memory && { ...memory.cache[i]!, start: memory.start };
+    const { x_MD, kv } = layer(layerWeights(weights, i), config, x, {
+      all,
+      looking,
+      mask_B1TS: looking.maskOf(type),
+      past,
     });
+    x = x_MD;
     cache.push(kv);
-    const isLast = wanted !== null && layer === config.layerTypes.length - 1;
-    if (isLast) [x, h] = [gatherRows<tf.Rank.R2>(x, wanted.token_W), gatherRows<tf.Rank.R2>(h, wanted.token_W)];
-    const { rotate, maskOf, layout } = isLast ? last : all;
-
-    const q_BNTH = spread(rotate(project("q_proj", h)), layout);
-    const attended = collect(attention(q_BNTH, kv, maskOf(type), config), layout);
-    x = x.add(norm("post_attention_layernorm", linear(attended, weight("self_attn.o_proj"))));
-
-    const g = norm("pre_feedforward_layernorm", x);
-    const gated = gelu(linear(g, weight("mlp.gate_proj"))).mul<tf.Tensor2D>(linear(g, weight("mlp.up_proj")));
-    x = x.add(norm("post_feedforward_layernorm", linear(gated, weight("mlp.down_proj"))));
   });
   return { hidden_MD: rmsNorm(x, weights["model.norm.weight"] as tf.Tensor1D, config.rmsNormEps), cache };
+}
+
+const embed = (weights: Weights, config: Gemma2Config, { ids_M }: Block): tf.Tensor2D =>
+  gatherRows<tf.Rank.R2>(weights[EMBEDDING]!, ids_M).mul(Math.fround(Math.sqrt(config.hiddenSize)));
+
+/** A layer's tensors by the part of their names that all layers share, such as "mlp.up_proj". */
+type LayerWeights = Readonly<Record<string, tf.Tensor>>;
+
+const layerWeights = (weights: Weights, i: number): LayerWeights => {
+  const prefix = `model.layers.${i}.`;
+  const own = Object.entries(weights).filter(([name]) => name.startsWith(prefix));
+  return Object.fromEntries(own.map(([name, tensor]) => [name.slice(prefix.length, -".weight".length), tensor]));
+};
+
+/** Tokens that look in a layer: all of the block's, or those that are wanted of it. */
+type Looking = ReturnType<typeof queriesOf> & { readonly token_W?: tf.Tensor1D };
+
+/** What a layer needs beside its weights and the hidden states of the block. */
+type LayerInputs = {
+  readonly all: ReturnType<typeof queriesOf>;
+  readonly looking: Looking;
+  readonly mask_B1TS: tf.Tensor4D;
+  /** The keys and values before the block, and the slot of its first token. */
+  readonly past: (LayerCache & Pick<Memory, "start">) | null;
+};
+
+/** The hidden states of the tokens that look, after one layer, and the keys and values that they looked at. */
+function layer(
+  weights: LayerWeights,
+  config: Gemma2Config,
+  x_MD: tf.Tensor2D,
+  { all, looking, mask_B1TS, past }: LayerInputs,
+): { x_MD: tf.Tensor2D; kv: LayerCache } {
+  const norm = (name: string, y: tf.Tensor2D) => rmsNorm(y, weights[name] as tf.Tensor1D, config.rmsNormEps);
+  const project = (name: string, y: tf.Tensor2D): tf.Tensor3D =>
+    linear(y, weights[`self_attn.${name}`]!).reshape([y.shape[0], -1, config.headDim]);
+  const picked = (y: tf.Tensor2D) => (looking.token_W ? gatherRows<tf.Rank.R2>(y, looking.token_W) : y);
+
+  const h = norm("input_layernorm", x_MD);
+  const kv = remember(past, {
+    k_BKSH: spread(all.rotate(project("k_proj", h)), all.layout),
+    v_BKSH: spread(project("v_proj", h), all.layout),
+  });
+  const q_BNTH = spread(looking.rotate(project("q_proj", picked(h))), looking.layout);
+  const attended = collect(attention(q_BNTH, kv, mask_B1TS, config), looking.layout);
+  const x = picked(x_MD).add<tf.Tensor2D>(
+    norm("post_attention_layernorm", linear(attended, weights["self_attn.o_proj"]!)),
+  );
+
+  const g = norm("pre_feedforward_layernorm", x);
+  const gated = gelu(linear(g, weights["mlp.gate_proj"]!)).mul<tf.Tensor2D>(linear(g, weights["mlp.up_proj"]!));
+  return { x_MD: x.add(norm("post_feedforward_layernorm", linear(gated, weights["mlp.down_proj"]!))), kv };
 }
 
 /** Soft-capped logits [M, V] of hidden states. The head is the embedding matrix. */
@@ -122,12 +160,12 @@ export function parameterShapes(config: Gemma2Config): Record<string, number[]> 
 }
 
 /** The keys and values that a block looks at: its own, and with a memory those of the slots before it. */
-function remember(memory: Memory | null, layer: number, block: LayerCache): LayerCache {
-  if (memory === null) return block;
-  const { k_BKSH, v_BKSH } = memory.cache[layer]!;
+function remember(past: LayerInputs["past"], block: LayerCache): LayerCache {
+  if (past === null) return block;
+  const at = [0, 0, past.start, 0];
   return {
-    k_BKSH: dynamicUpdateSlice(k_BKSH, block.k_BKSH, [0, 0, memory.start, 0]) as tf.Tensor4D,
-    v_BKSH: dynamicUpdateSlice(v_BKSH, block.v_BKSH, [0, 0, memory.start, 0]) as tf.Tensor4D,
+    k_BKSH: dynamicUpdateSlice(past.k_BKSH, block.k_BKSH, at) as tf.Tensor4D,
+    v_BKSH: dynamicUpdateSlice(past.v_BKSH, block.v_BKSH, at) as tf.Tensor4D,
   };
 }
 
