@@ -13,4 +13,5 @@ export {
   topK,
 } from "./ops.js";
 export { randomUniform } from "./random.js";
+export { type ScanOptions, scan } from "./scan.js";
 export { Variable } from "./variable.js";

@@ -67,10 +67,17 @@ export type Backend = {
   move(dataId: object, ...rest: unknown[]): void;
 };
 
+/** An op on the tape that gradients are taken from. */
+export type TapeNode = {
+  readonly inputs: Record<string, tf.Tensor>;
+  readonly saved: readonly tf.Tensor[];
+  gradient?: (this: TapeNode, dys: readonly (tf.Tensor | null)[]) => Record<string, () => tf.Tensor>;
+};
+
 /** The engine's state that tracing saves and restores; the tape is global, so a trace must start with a fresh one. */
 export type EngineState = {
   /** Not set before the first gradient. */
-  activeTape?: { saved: tf.Tensor[] }[] | null;
+  activeTape?: TapeNode[] | null;
   gradientDepth: number;
   kernelDepth: number;
   registeredVariables: Record<string, tf.Variable>;
@@ -86,6 +93,13 @@ export type Engine = {
     inputs: Record<string, tf.Tensor>;
     attrs: Record<string, never>;
   }): tf.Tensor | tf.Tensor[];
+  /** Without `allowNoGradients` it fails where y depends on no x; where it depends on some, others have null. */
+  gradients(
+    f: () => tf.Tensor,
+    xs: tf.Tensor[],
+    dy: tf.Tensor | null,
+    allowNoGradients: boolean,
+  ): { value: tf.Tensor; grads: (tf.Tensor | null | undefined)[] };
 };
 
 export const backend: Backend = tf.backend() as unknown as Backend;

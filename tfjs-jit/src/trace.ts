@@ -46,6 +46,8 @@ export type Trace = {
   readonly captures: { readonly from: Capture | number; readonly symbol: number }[];
   /** Tensors of outside that ops here used: what a gradient of the whole loop or branch would flow to. */
   readonly foreign: Set<tf.Tensor>;
+  /** Its tensors that a gradient will need, whatever scope they were made in; disposed when the trace ends. */
+  readonly kept: tf.Tensor[];
   /** Root only. */
   readonly variables: Map<Variable, VariableState>;
   /** Names of the functions registered for this trace, shared by all traces under one root. */
@@ -76,6 +78,7 @@ export function record<R>(what: string, root: string, body: (trace: Trace) => R)
     known: new Map(),
     captures: [],
     foreign: new Set(),
+    kept: [],
     variables: new Map(),
     functions: parent?.functions ?? [],
   };
@@ -86,6 +89,7 @@ export function record<R>(what: string, root: string, body: (trace: Trace) => R)
   } finally {
     // A gradient that failed leaves its tape behind, with what it had kept.
     for (const { saved } of engine.state.activeTape ?? []) for (const tensor of saved) tensor.dispose();
+    for (const tensor of current.kept) tensor.dispose();
     engine.endScope();
     Object.assign(engine.state, { activeTape, gradientDepth, kernelDepth });
     current = parent;
@@ -163,6 +167,14 @@ export function inner(trace: Trace, id: number): number {
   trace.known.set(outer, symbol);
   trace.captures.push({ from: outer, symbol });
   return symbol;
+}
+
+/** Keeps tensors that scopes would dispose before their gradient is taken. Those of enclosing traces live longer anyway. */
+export function keep(trace: Trace, tensors: Iterable<tf.Tensor>): void {
+  for (const tensor of tensors) {
+    const isOwn = trace.written.has(tensor.dataId) || trace.symbols.has(backend.tensorMap.get(tensor.dataId).id);
+    if (isOwn && !tensor.kept) trace.kept.push(tf.keep(tensor));
+  }
 }
 
 const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);

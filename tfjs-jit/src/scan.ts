@@ -1,0 +1,132 @@
+// scan: a loop over rows that has a gradient.
+
+import { rebuild, tensorsOf } from "./branch.js";
+import { describe, tf } from "./native.js";
+import { addScan, iterate, type Loop, type ScanStep } from "./scan-loop.js";
+import { isTapeOn, onTape, pullBack } from "./tape.js";
+import { currentTrace, keep, type Trace } from "./trace.js";
+import { leavesOf } from "./tree.js";
+
+export type ScanOptions = {
+  /** From the last row to the first; a y stays in the row of its x. */
+  readonly reverse?: boolean;
+};
+
+/**
+ * `fn` from row to row: [carry, y] = fn(carry, x), beginning with `init`. Gives the last carry and the ys stacked along
+ * axis 0, as the tensors of `xs` are (lax.scan of JAX). Carry, x and y are tensors nested in arrays and plain objects; the
+ * carry keeps its shapes and dtypes; y may be null. Traced, it is one loop: a program that does not grow with the rows.
+ *
+ * It has a gradient: in init, xs, and the float tensors from outside that fn refers to. Traced, that runs the loop
+ * backwards and computes each iteration again from its carry, all that is kept of it: fn is called more than once, and
+ * must do the same each time.
+ */
+export function scan<C, X, Y>(fn: ScanStep<C, X, Y>, init: C, xs: X, options: ScanOptions = {}): [C, Y] {
+  const trace = currentTrace();
+  const what = trace === null ? "scan" : `${trace.what}: scan`;
+  const loop = { what, fn, init, xs, rows: rowsOf(what, xs), isReverse: options.reverse ?? false, keepsCarries: false };
+  return trace === null ? scanNow(loop) : scanTraced(trace, { ...loop, keepsCarries: isTapeOn() });
+}
+
+function rowsOf(what: string, xs: unknown): number {
+  const tensors = tensorsOf(`${what}: xs`, xs);
+  if (tensors.length === 0)
+    throw new TypeError(`${what}: xs has no tensor; for n iterations pass tf.range(0, n, 1, "int32")`);
+  const rows = tensors[0]!.shape[0] ?? 0;
+  if (rows > 0 && tensors.every(({ shape }) => shape[0] === rows)) return rows;
+  const got = leavesOf(xs).map(({ path }, i) => `${path}${path && " "}${describe(tensors[i]!)}`);
+  throw new TypeError(`${what}: the tensors of xs must have one number of rows, at least 1; got ${got.join(", ")}`);
+}
+
+function scanNow<C, X, Y>(loop: Loop<C, X, Y>): [C, Y] {
+  const { what, init, xs, rows, isReverse } = loop;
+  return tf.tidy(() => {
+    // Unstacked at once: the gradient of a slice would be as large as all rows, once a row.
+    const xsByRow = tensorsOf(what, xs).map((tensor) => tf.unstack(tensor));
+    const ysByRow: tf.Tensor[][] = [];
+    let y: unknown = null;
+    let carry = tensorsOf(what, init).map((tensor) => tensor.clone());
+    for (let n = 0; n < rows; n++) {
+      const row = isReverse ? rows - 1 - n : n;
+      const x = xsByRow.map((tensors) => tensors[row]!);
+      const { next, ys } = tf.tidy(() => {
+        const made = iterate(loop, carry, x);
+        y = made.y;
+        return { next: made.next.map((tensor) => tensor.clone()), ys: made.ys.map((tensor) => tensor.clone()) };
+      });
+      ysByRow[row] = ys;
+      for (const tensor of carry) tensor.dispose();
+      carry = next;
+    }
+    const ys = ysByRow[0]!.map((_, k) => tf.stack(ysByRow.map((tensors) => tensors[k]!)));
+    return [rebuild(init, carry), rebuild(y, ys)] as tf.TensorContainer;
+  }) as [C, Y];
+}
+
+function scanTraced<C, X, Y>(trace: Trace, loop: Loop<C, X, Y>): [C, Y] {
+  const initial = tensorsOf(loop.what, loop.init);
+  const stacked = tensorsOf(loop.what, loop.xs);
+  let foreign: tf.Tensor[] = [];
+  let y: unknown = null;
+  const outputs = onTape(
+    () => {
+      const made = addScan(trace, loop);
+      ({ foreign, y } = made);
+      return { outputs: made.outputs, inputs: [...initial, ...stacked, ...foreign].filter(isFloat) };
+    },
+    (dys, wanted) => {
+      const carries = outputs.slice(outputs.length - initial.length);
+      return backwards(loop, carries, foreign.filter(isFloat), dys, wanted);
+    },
+  );
+  // A scope may end before the gradient is taken.
+  if (loop.keepsCarries) keep(trace, [...stacked, ...foreign, ...outputs]);
+  return [rebuild(loop.init, outputs), rebuild(y as Y, outputs.slice(initial.length))];
+}
+
+const isFloat = ({ dtype }: tf.Tensor): boolean => dtype === "float32";
+
+/**
+ * The gradients of a loop: a loop in the other direction whose carry is the gradient of the carry, with the sums of those
+ * of the tensors from outside; its ys are the gradients of the xs. Being a scan, it has a gradient itself.
+ */
+function backwards<C, X, Y>(
+  loop: Loop<C, X, Y>,
+  carries: readonly tf.Tensor[],
+  outer: readonly tf.Tensor[],
+  dys: readonly (tf.Tensor | null)[],
+  wanted: readonly number[],
+): tf.Tensor[] {
+  const stacked = tensorsOf(loop.what, loop.xs);
+  // The inputs are numbered: float tensors of init, of xs, from outside.
+  const initEnd = carries.filter(isFloat).length;
+  const xsEnd = initEnd + stacked.filter(isFloat).length;
+  const wantedXs = wanted.filter((n) => n >= initEnd && n < xsEnd).map((n) => n - initEnd);
+  const wantedOuter = wanted.filter((n) => n >= xsEnd).map((n) => outer[n - xsEnd]!);
+  const ysWithGradient = [...dys.keys()].slice(carries.length).filter((k) => dys[k] !== null);
+
+  type State = { carry: tf.Tensor[]; outer: tf.Tensor[] };
+  type Row = { carry: tf.Tensor[]; x: tf.Tensor[]; dy: tf.Tensor[] };
+  const back = (state: State, { carry, x, dy }: Row): readonly [State, tf.Tensor[]] => {
+    const at = [...carry.filter(isFloat), ...wantedXs.map((k) => x.filter(isFloat)[k]!), ...wantedOuter];
+    const again = () => {
+      const { next, ys } = iterate(loop, carry, x);
+      return [...next.filter(isFloat), ...ysWithGradient.map((k) => ys[k - carries.length]!)];
+    };
+    const gradients = pullBack(again, at, [...state.carry, ...dy]);
+    const ofOuter = gradients.slice(initEnd + wantedXs.length);
+    return [
+      { carry: gradients.slice(0, initEnd), outer: state.outer.map((sum, k) => sum.add(ofOuter[k]!)) },
+      gradients.slice(initEnd, initEnd + wantedXs.length),
+    ];
+  };
+  const last = carries.flatMap((tensor, k) => (isFloat(tensor) ? [dys[k] ?? tf.zeros(tensor.shape.slice(1))] : []));
+  const [first, dXs] = scan(
+    back,
+    { carry: last, outer: wantedOuter.map((tensor) => tf.zeros(tensor.shape)) },
+    { carry: [...carries], x: [...stacked], dy: ysWithGradient.map((k) => dys[k]!) },
+    { reverse: !loop.isReverse },
+  );
+  const dInit = wanted.filter((n) => n < initEnd).map((n) => first.carry[n]!);
+  return [...dInit, ...dXs, ...first.outer];
+}
