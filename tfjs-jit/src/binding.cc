@@ -19,6 +19,7 @@
 
 #include <malloc.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -350,6 +351,20 @@ void KeepFreedMemory() {
 
 }  // namespace
 }  // namespace tfnodejs
+
+// TensorFlow's newer messages go through Abseil, which knows nothing of TF_CPP_MIN_LOG_LEVEL, and the first comes while the
+// library loads, before anything could be called. So the function that Abseil asks for its level is replaced: the
+// definition in the object that is loaded first, this one, is the one that all use. Its namespace is that of the Abseil in
+// TensorFlow 2.21; with another the messages would be back, no more.
+namespace absl {
+inline namespace lts_20250814 {
+enum class LogSeverityAtLeast : int;
+LogSeverityAtLeast MinLogLevel() {
+  static const char *const level = std::getenv("TF_CPP_MIN_LOG_LEVEL");
+  return static_cast<LogSeverityAtLeast>(level ? std::atoi(level) : 0);
+}
+}  // namespace lts_20250814
+}  // namespace absl
 
 NAPI_MODULE_INIT() {
   using namespace tfnodejs;
