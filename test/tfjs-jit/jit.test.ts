@@ -1,4 +1,4 @@
-import { cond, jit, tf, Variable, whileLoop } from "tfjs-jit";
+import { cond, jit, switchCase, tf, Variable, whileLoop } from "tfjs-jit";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 /** tf.scalar, as any tensor: a loop variable of type Scalar could not become what an op gives. */
@@ -206,6 +206,33 @@ describe("whileLoop and cond", () => {
         ).sum,
     );
     expect(values(f(scalar(5)))).toEqual([6 * 5 + 2 * (0 + 1 + 2)]);
+  });
+
+  test("switchCase runs the branch of a number, and the last one where there is none", () => {
+    const run = (index: tf.Tensor, x: tf.Tensor) =>
+      switchCase(index, [() => [x.add(1)], () => [x.mul(10)], () => [tf.grad((y) => y.square().sum())(x)]])[0]!;
+    const compiled = jit(run);
+    const x = tf.tensor1d([3, 4]);
+    for (const [index, expected] of [
+      [0, [4, 5]],
+      [1, [30, 40]],
+      [2, [6, 8]],
+      [3, [6, 8]],
+    ] as const)
+      for (const fn of [run, compiled]) expect([...fn(tf.scalar(index, "int32"), x).dataSync()]).toEqual(expected);
+    expect(compiled.programs).toBe(1);
+  });
+
+  test("switchCase takes any number of branches with names of any length", () => {
+    const many = jit(
+      (index: tf.Tensor) =>
+        switchCase(
+          index,
+          Array.from({ length: 300 }, (_, i) => () => tf.scalar(i).mul(2)),
+        ),
+      { name: "n".repeat(200) },
+    );
+    expect([...many(tf.scalar(299, "int32")).dataSync()]).toEqual([598]);
   });
 
   test("cond runs one branch", () => {

@@ -1,4 +1,4 @@
-import { jit, scan, tf, Variable, whileLoop } from "tfjs-jit";
+import { eachOf, jit, scan, tf, Variable, whileLoop } from "tfjs-jit";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { native } from "../../tfjs-jit/src/native.js";
 
@@ -326,5 +326,57 @@ describe("memory of scan", () => {
     const before = [tf.memory().numTensors, native.getNumOfTensors()];
     for (let i = 0; i < 5; i++) f(x).dispose();
     expect([tf.memory().numTensors, native.getNumOfTensors()]).toEqual(before);
+  });
+});
+
+describe("scan over a list of tensors, which are not stacked", () => {
+  const rows = (a: tf.Tensor, b: tf.Tensor, c: tf.Tensor) => [a, b, c];
+  const list = [tf.tensor1d([1, 2]), tf.tensor1d([3, -4]), tf.tensor1d([0.5, 6])] as const;
+  // c <- c x + n, y = x^2
+  const run = (xs: readonly tf.Tensor[], reverse: boolean) =>
+    scan(
+      (c: tf.Tensor, { x, n }) => [c.mul(x).add(n), x.square()],
+      tf.tensor1d([1, 1]),
+      { x: eachOf(xs), n: tf.tensor1d([10, 20, 30]) },
+      { reverse },
+    );
+
+  test.each([false, true])("is that over the stacked ones; reverse: %s", (reverse) => {
+    const [c, ys] = both((a, b, c) => run(rows(a!, b!, c!), reverse), ...list);
+    const forward = [((1 * 1 + 10) * 3 + 20) * 0.5 + 30, ((1 * 2 + 10) * -4 + 20) * 6 + 30];
+    const backward = [((1 * 0.5 + 30) * 3 + 20) * 1 + 10, ((1 * 6 + 30) * -4 + 20) * 2 + 10];
+    expect(c).toEqual(reverse ? backward : forward);
+    expect(ys).toEqual([1, 4, 9, 16, 0.25, 36]);
+  });
+
+  test("has a gradient by each tensor of the list, and by those alone that it is asked of", () => {
+    const loss = (...xs: tf.Tensor[]) => {
+      const [c, ys] = run(xs, false);
+      return c.sum().add(ys.sum()) as tf.Scalar;
+    };
+    const gradients = both((...xs) => tf.grads(loss)(xs), ...list);
+    // c = ((c0 a + 10) b + 20) d + 30: dc/da = c0 b d, dc/db = (c0 a + 10) d, dc/dd = (c0 a + 10) b + 20; and 2 x of y.
+    expectClose(
+      gradients,
+      [
+        [3 * 0.5 + 2, -4 * 6 + 4],
+        [11 * 0.5 + 6, 12 * 6 - 8],
+        [11 * 3 + 20 + 1, 12 * -4 + 20 + 12],
+      ],
+      4,
+    );
+    const second = both((a, b, c) => [tf.grad((x) => loss(a!, x, c!))(b!)], ...list);
+    expectClose(second, [gradients[1]!], 5);
+  });
+
+  test("needs one shape and dtype, and a tensor or a list at each leaf", () => {
+    expect(() => eachOf([tf.tensor1d([1, 2]), tf.tensor1d([1])])).toThrow(
+      "eachOf: the tensors must agree in shape and dtype, got float32[2] and float32[1]",
+    );
+    const over = (xs: unknown) => () => scan((c: tf.Tensor) => [c, null], scalar(0), xs);
+    expect(over({ w: eachOf(list), n: tf.tensor1d([1]) })).toThrow(
+      "scan: the tensors of xs must have one number of rows, at least 1; got w eachOf 3 float32[2], n float32[1]",
+    );
+    expect(over({ w: [3] })).toThrow("scan: xs: w[0] is a number; expected a tensor or eachOf(tensors)");
   });
 });

@@ -170,7 +170,23 @@ napi_value FinishOne(napi_env env, Graph &graph, TF_OperationDescription *descri
   return node;
 }
 
-// Sets one attribute {name, type, value} as upstream's kernels write them; also lists of types and of shapes, and functions.
+// A field of a protocol buffer whose value is bytes: its key, the length as a varint, and the bytes.
+std::string Field(int number, const std::string &bytes) {
+  std::string field(1, static_cast<char>(number << 3 | 2));
+  size_t length = bytes.size();
+  for (; length >= 0x80; length >>= 7) field += static_cast<char>((length & 0x7f) | 0x80);
+  field += static_cast<char>(length);
+  return field + bytes;
+}
+
+// AttrValue{list: {func: [{name}, ...]}} (tensorflow/core/framework/attr_value.proto): the C API sets no list of functions.
+std::string FunctionListProto(const std::vector<std::string> &functions) {
+  std::string list;
+  for (const std::string &function : functions) list += Field(9, Field(1, function));
+  return Field(1, list);
+}
+
+// Sets one attribute {name, type, value} as upstream's kernels write them; also lists of types, shapes and functions.
 void SetAttribute(napi_env env, TF_OperationDescription *op, napi_value attribute) {
   const std::string name = StringOf(env, Property(env, attribute, "name"));
   napi_value value = Property(env, attribute, "value");
@@ -212,8 +228,17 @@ void SetAttribute(napi_env env, TF_OperationDescription *op, napi_value attribut
       break;
     }
     case TF_ATTR_FUNC: {
-      const std::string function = StringOf(env, value);
-      TF_SetAttrFuncName(op, name.c_str(), function.data(), function.size());
+      if (is_list) {
+        std::vector<std::string> functions;
+        ForEach(env, value, [&](napi_value function) { functions.push_back(StringOf(env, function)); });
+        const std::string proto = FunctionListProto(functions);
+        TF_AutoStatus status;
+        TF_SetAttrValueProto(op, name.c_str(), proto.data(), proto.size(), status.status);
+        ENSURE_TF_OK_RETVAL(env, status, );
+      } else {
+        const std::string function = StringOf(env, value);
+        TF_SetAttrFuncName(op, name.c_str(), function.data(), function.size());
+      }
       break;
     }
     case TF_ATTR_SHAPE: {

@@ -75,17 +75,38 @@ export function addWhile(trace: Trace, test: Branch, step: Branch, initial: read
 
 /** The choice between two traced branches by a bool scalar. Gives the symbols of its results. */
 export function addIf(trace: Trace, predicate: number, yes: Branch, no: Branch): number[] {
-  const captures = capturedBy(yes, no);
-  for (const branch of [yes, no])
+  const attributes = [
+    typeAttribute("Tcond", native.TF_BOOL),
+    functionAttribute("then_branch", yes.name),
+    functionAttribute("else_branch", no.name),
+  ];
+  return addChoice(trace, "StatelessIf", attributes, predicate, [yes, no]);
+}
+
+/** The choice between traced branches by an int32 scalar. Gives the symbols of its results. */
+export function addCase(trace: Trace, index: number, branches: readonly Branch[]): number[] {
+  const names = branches.map(({ name }) => name);
+  return addChoice(trace, "StatelessCase", [functionAttribute("branches", names)], index, branches);
+}
+
+function addChoice(
+  trace: Trace,
+  type: string,
+  attributes: readonly Attribute[],
+  chooser: number,
+  branches: readonly Branch[],
+): number[] {
+  const captures = capturedBy(...branches);
+  for (const branch of branches)
     finish(
       branch.trace,
       branch.name,
       captures.map((symbol) => inner(branch.trace, symbol)),
       branch.symbols,
     );
-  const nodes = yes.symbols.map((symbol) => yes.trace.symbols.get(symbol)!.node);
-  const attributes = [
-    typeAttribute("Tcond", native.TF_BOOL),
+  const [first] = branches as [Branch];
+  const nodes = first.symbols.map((symbol) => first.trace.symbols.get(symbol)!.node);
+  const types = [
     typeAttribute(
       "Tin",
       captures.map((symbol) => trace.symbols.get(symbol)!.node.dtype),
@@ -94,14 +115,16 @@ export function addIf(trace: Trace, predicate: number, yes: Branch, no: Branch):
       "Tout",
       nodes.map(({ dtype }) => dtype),
     ),
-    functionAttribute("then_branch", yes.name),
-    functionAttribute("else_branch", no.name),
     shapesAttribute(nodes.map(({ shape }) => shape!)),
   ];
-  return addOp(trace, "StatelessIf", attributes, [predicate, captures]);
+  return addOp(trace, type, [...attributes, ...types], [chooser, captures]);
 }
 
-const functionAttribute = (name: string, value: string): Attribute => ({ name, type: native.TF_ATTR_FUNC, value });
+const functionAttribute = (name: string, value: string | readonly string[]): Attribute => ({
+  name,
+  type: native.TF_ATTR_FUNC,
+  value,
+});
 const shapesAttribute = (value: readonly (readonly number[])[]): Attribute => ({
   name: "output_shapes",
   type: native.TF_ATTR_SHAPE,

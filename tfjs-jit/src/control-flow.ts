@@ -1,6 +1,6 @@
 // Loops and branches that depend on data: traced inside jit, plain JavaScript outside it.
 
-import { addIf, addWhile, type Branch, checkSame, rebuild, tensorsOf, traceBranch } from "./branch.js";
+import { addCase, addIf, addWhile, type Branch, checkSame, rebuild, tensorsOf, traceBranch } from "./branch.js";
 import { describe, tf } from "./native.js";
 import { onTape } from "./tape.js";
 import { currentTrace, symbolOf, type Trace, tensorOf } from "./trace.js";
@@ -43,6 +43,29 @@ export function cond<V>(predicate: tf.Tensor, whenTrue: () => V, whenFalse: () =
     const no = traceBranch(`${what} false branch`, trace, [], whenFalse);
     checkSame(what, yes.result, "in the true branch", no.result, "in the false branch");
     return { result: yes.result, outputs: addIf(trace, symbolOf(trace, predicate), yes, no), parts: [yes, no] };
+  });
+}
+
+/**
+ * The branch whose number, from 0, is in an int32 scalar; a number outside is the last one's. All branches give tensors of
+ * the same nesting, shapes and dtypes. Traced, it has no gradient.
+ */
+export function switchCase<V>(index: tf.Tensor, branches: readonly (() => V)[]): V {
+  const trace = currentTrace();
+  if (trace === null)
+    return tf.tidy(() => {
+      const number = index.dataSync()[0]!;
+      return (branches[number] ?? branches.at(-1)!)() as tf.TensorContainer;
+    }) as V;
+  const what = `${trace.what}: switchCase`;
+  if (describe(index) !== "int32[]")
+    throw new TypeError(`${what}: the index must be an int32 scalar, got ${describe(index)}`);
+  return withoutGradient(what, trace, [index], () => {
+    const parts = branches.map((branch, i) => traceBranch(`${what} branch ${i}`, trace, [], branch));
+    const [first, ...others] = parts as [Branch, ...Branch[]];
+    for (const [i, { result }] of others.entries())
+      checkSame(what, first.result, "in branch 0", result, `in branch ${i + 1}`);
+    return { result: first.result, outputs: addCase(trace, symbolOf(trace, index), parts), parts };
   });
 }
 

@@ -1,6 +1,6 @@
 // tfjs on a current TensorFlow, and jit() for tfjs code. README.md tells how it works.
 
-export { cond, whileLoop } from "./control-flow.js";
+export { cond, switchCase, whileLoop } from "./control-flow.js";
 export { type Jitted, jit } from "./jit.js";
 export { tf } from "./native.js";
 export {
@@ -13,5 +13,6 @@ export {
   topK,
 } from "./ops.js";
 export { randomUniform } from "./random.js";
+export { eachOf, type Row, Rows } from "./rows.js";
 export { type ScanOptions, scan } from "./scan.js";
 export { Variable } from "./variable.js";

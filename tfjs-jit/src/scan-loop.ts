@@ -2,10 +2,11 @@
 
 import { addWhile, checkSame, rebuild, tensorsOf, traceBranch } from "./branch.js";
 import { dtypeName, tf } from "./native.js";
-import { dynamicSlice, dynamicUpdateSlice } from "./ops.js";
-import { addPlaceholder, currentTrace, inner, symbolOf, type Trace, tensorOf } from "./trace.js";
+import { dynamicUpdateSlice } from "./ops.js";
+import { type Row, rowAt, sourcesOf } from "./rows.js";
+import { addPlaceholder, currentTrace, symbolOf, type Trace, tensorOf } from "./trace.js";
 
-export type ScanStep<C, X, Y> = (carry: C, x: X) => readonly [C, Y];
+export type ScanStep<C, X, Y> = (carry: C, x: Row<X>) => readonly [C, Y];
 
 export type Loop<C, X, Y> = {
   readonly what: string;
@@ -25,7 +26,7 @@ export function iterate<C, X, Y>(
   x: readonly tf.Tensor[],
 ): { next: tf.Tensor[]; ys: tf.Tensor[]; y: Y } {
   const before = rebuild(init, carry);
-  const result: unknown = fn(before, rebuild(xs, x));
+  const result: unknown = fn(before, rebuild(xs, x) as Row<X>);
   if (!Array.isArray(result) || result.length !== 2)
     throw new TypeError(`${what}: fn must give [carry, y]; where there is no y, [carry, null]`);
   const [next, y] = result as [C, Y];
@@ -40,18 +41,13 @@ const int32 = (value: number) => tf.scalar(value, "int32");
 export function addScan<C, X, Y>(trace: Trace, loop: Loop<C, X, Y>) {
   const { what, rows, isReverse } = loop;
   const initial = [int32(0), ...tensorsOf(what, loop.init)];
-  const stacked = tensorsOf(what, loop.xs);
+  const sources = sourcesOf(what, loop.xs);
   const stacks: { dtype: number; shape: number[]; symbol: number }[] = [];
   let y: unknown = null;
   const body = traceBranch(`${what} body`, trace, initial, ([n, ...carry]) => {
     const inside = currentTrace()!;
     const row = isReverse ? int32(rows - 1).sub(n!) : n!;
-    const x = stacked.map((tensor) => {
-      // Not the tensor itself: foreign to the body is then only what fn refers to.
-      const all = tensorOf(inside, inner(inside, symbolOf(trace, tensor)));
-      const size = all.shape.slice(1);
-      return dynamicSlice(all, [row, ...size.map(() => 0)], [1, ...size]).reshape(size);
-    });
+    const x = sources.map(({ source }) => rowAt(trace, inside, source, row));
     const made = iterate(loop, carry, x);
     y = made.y;
     const filled = made.ys.map((tensor) => {

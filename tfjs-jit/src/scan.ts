@@ -1,11 +1,11 @@
 // scan: a loop over rows that has a gradient.
 
 import { rebuild, tensorsOf } from "./branch.js";
-import { describe, tf } from "./native.js";
+import { tf } from "./native.js";
+import { countRows, describeSource, type Row, Rows, sourcesOf, tensorsIn, unstackRows } from "./rows.js";
 import { addScan, iterate, type Loop, type ScanStep } from "./scan-loop.js";
 import { isTapeOn, onTape, pullBack } from "./tape.js";
 import { currentTrace, keep, type Trace } from "./trace.js";
-import { leavesOf } from "./tree.js";
 
 export type ScanOptions = {
   /** From the last row to the first; a y stays in the row of its x. */
@@ -14,7 +14,7 @@ export type ScanOptions = {
 
 /**
  * `fn` from row to row: [carry, y] = fn(carry, x), beginning with `init`. Gives the last carry and the ys stacked along
- * axis 0, as the tensors of `xs` are (lax.scan of JAX). Carry, x and y are tensors nested in arrays and plain objects; the
+ * axis 0, as the tensors of `xs` are (lax.scan of JAX) unless they are lists of tensors, see `eachOf`. Carry, x and y are tensors nested in arrays and plain objects; the
  * carry keeps its shapes and dtypes; y may be null. Traced, it is one loop: a program that does not grow with the rows.
  *
  * It has a gradient: in init, xs, and the float tensors from outside that fn refers to. Traced, that runs the loop
@@ -29,12 +29,12 @@ export function scan<C, X, Y>(fn: ScanStep<C, X, Y>, init: C, xs: X, options: Sc
 }
 
 function rowsOf(what: string, xs: unknown): number {
-  const tensors = tensorsOf(`${what}: xs`, xs);
-  if (tensors.length === 0)
+  const sources = sourcesOf(`${what}: xs`, xs);
+  if (sources.length === 0)
     throw new TypeError(`${what}: xs has no tensor; for n iterations pass tf.range(0, n, 1, "int32")`);
-  const rows = tensors[0]!.shape[0] ?? 0;
-  if (rows > 0 && tensors.every(({ shape }) => shape[0] === rows)) return rows;
-  const got = leavesOf(xs).map(({ path }, i) => `${path}${path && " "}${describe(tensors[i]!)}`);
+  const rows = countRows(sources[0]!.source);
+  if (rows > 0 && sources.every(({ source }) => countRows(source) === rows)) return rows;
+  const got = sources.map(({ path, source }) => `${path}${path && " "}${describeSource(source)}`);
   throw new TypeError(`${what}: the tensors of xs must have one number of rows, at least 1; got ${got.join(", ")}`);
 }
 
@@ -42,7 +42,7 @@ function scanNow<C, X, Y>(loop: Loop<C, X, Y>): [C, Y] {
   const { what, init, xs, rows, isReverse } = loop;
   return tf.tidy(() => {
     // Unstacked at once: the gradient of a slice would be as large as all rows, once a row.
-    const xsByRow = tensorsOf(what, xs).map((tensor) => tf.unstack(tensor));
+    const xsByRow = sourcesOf(what, xs).map(({ source }) => unstackRows(source));
     const ysByRow: tf.Tensor[][] = [];
     let y: unknown = null;
     let carry = tensorsOf(what, init).map((tensor) => tensor.clone());
@@ -65,14 +65,14 @@ function scanNow<C, X, Y>(loop: Loop<C, X, Y>): [C, Y] {
 
 function scanTraced<C, X, Y>(trace: Trace, loop: Loop<C, X, Y>): [C, Y] {
   const initial = tensorsOf(loop.what, loop.init);
-  const stacked = tensorsOf(loop.what, loop.xs);
+  const rows = sourcesOf(loop.what, loop.xs).flatMap(({ source }) => tensorsIn(source));
   let foreign: tf.Tensor[] = [];
   let y: unknown = null;
   const outputs = onTape(
     () => {
       const made = addScan(trace, loop);
       ({ foreign, y } = made);
-      return { outputs: made.outputs, inputs: [...initial, ...stacked, ...foreign].filter(isFloat) };
+      return { outputs: made.outputs, inputs: [...initial, ...rows, ...foreign].filter(isFloat) };
     },
     (dys, wanted) => {
       const carries = outputs.slice(outputs.length - initial.length);
@@ -80,7 +80,7 @@ function scanTraced<C, X, Y>(trace: Trace, loop: Loop<C, X, Y>): [C, Y] {
     },
   );
   // A scope may end before the gradient is taken.
-  if (loop.keepsCarries) keep(trace, [...stacked, ...foreign, ...outputs]);
+  if (loop.keepsCarries) keep(trace, [...rows, ...foreign, ...outputs]);
   return [rebuild(loop.init, outputs), rebuild(y as Y, outputs.slice(initial.length))];
 }
 
@@ -97,18 +97,21 @@ function backwards<C, X, Y>(
   dys: readonly (tf.Tensor | null)[],
   wanted: readonly number[],
 ): tf.Tensor[] {
-  const stacked = tensorsOf(loop.what, loop.xs);
+  const sources = sourcesOf(loop.what, loop.xs).map(({ source }) => source);
   // The inputs are numbered: float tensors of init, of xs, from outside.
   const initEnd = carries.filter(isFloat).length;
-  const xsEnd = initEnd + stacked.filter(isFloat).length;
-  const wantedXs = wanted.filter((n) => n >= initEnd && n < xsEnd).map((n) => n - initEnd);
+  const ofXs = sources.flatMap((source, k) => tensorsIn(source).map((tensor, row) => ({ k, row, tensor })));
+  const floatsOfXs = ofXs.filter(({ tensor }) => isFloat(tensor));
+  const xsEnd = initEnd + floatsOfXs.length;
+  const wantedOfXs = wanted.filter((n) => n >= initEnd && n < xsEnd).map((n) => floatsOfXs[n - initEnd]!);
+  const wantedXs = [...new Set(wantedOfXs.map(({ k }) => k))];
   const wantedOuter = wanted.filter((n) => n >= xsEnd).map((n) => outer[n - xsEnd]!);
   const ysWithGradient = [...dys.keys()].slice(carries.length).filter((k) => dys[k] !== null);
 
   type State = { carry: tf.Tensor[]; outer: tf.Tensor[] };
-  type Row = { carry: tf.Tensor[]; x: tf.Tensor[]; dy: tf.Tensor[] };
-  const back = (state: State, { carry, x, dy }: Row): readonly [State, tf.Tensor[]] => {
-    const at = [...carry.filter(isFloat), ...wantedXs.map((k) => x.filter(isFloat)[k]!), ...wantedOuter];
+  const backXs = { carry: [...carries], x: sources, dy: ysWithGradient.map((k) => dys[k]!) };
+  const back = (state: State, { carry, x, dy }: Row<typeof backXs>): readonly [State, tf.Tensor[]] => {
+    const at = [...carry.filter(isFloat), ...wantedXs.map((k) => x[k]!), ...wantedOuter];
     const again = () => {
       const { next, ys } = iterate(loop, carry, x);
       return [...next.filter(isFloat), ...ysWithGradient.map((k) => ys[k - carries.length]!)];
@@ -121,12 +124,11 @@ function backwards<C, X, Y>(
     ];
   };
   const last = carries.flatMap((tensor, k) => (isFloat(tensor) ? [dys[k] ?? tf.zeros(tensor.shape.slice(1))] : []));
-  const [first, dXs] = scan(
-    back,
-    { carry: last, outer: wantedOuter.map((tensor) => tf.zeros(tensor.shape)) },
-    { carry: [...carries], x: [...stacked], dy: ysWithGradient.map((k) => dys[k]!) },
-    { reverse: !loop.isReverse },
-  );
+  const [first, dXs] = scan(back, { carry: last, outer: wantedOuter.map((tensor) => tf.zeros(tensor.shape)) }, backXs, {
+    reverse: !loop.isReverse,
+  });
   const dInit = wanted.filter((n) => n < initEnd).map((n) => first.carry[n]!);
-  return [...dInit, ...dXs, ...first.outer];
+  const rowsOfDXs = dXs.map((dX, i) => (sources[wantedXs[i]!] instanceof Rows ? tf.unstack(dX) : [dX]));
+  const dOfXs = wantedOfXs.map(({ k, row }) => rowsOfDXs[wantedXs.indexOf(k)]![row]!);
+  return [...dInit, ...dOfXs, ...first.outer];
 }

@@ -1,0 +1,69 @@
+// What scan runs over: tensors stacked along axis 0, or lists of tensors that are left where they are.
+
+import { switchCase } from "./control-flow.js";
+import { describe, tf } from "./native.js";
+import { dynamicSlice } from "./ops.js";
+import { inner, symbolOf, type Trace, tensorOf } from "./trace.js";
+import { leavesOf } from "./tree.js";
+
+/** Tensors of one shape and dtype, as the rows of one that does not exist. */
+export class Rows {
+  constructor(readonly tensors: readonly tf.Tensor[]) {}
+}
+
+/**
+ * Tensors of one shape and dtype as rows for `scan`, such as the weights of a model's layers: they are not copied into one,
+ * each iteration takes its own.
+ */
+export function eachOf(tensors: readonly tf.Tensor[]): Rows {
+  const other = tensors.find((tensor) => describe(tensor) !== describe(tensors[0]!));
+  if (other !== undefined)
+    throw new TypeError(
+      `eachOf: the tensors must agree in shape and dtype, got ${describe(tensors[0]!)} and ${describe(other)}`,
+    );
+  return new Rows(tensors);
+}
+
+/** What a step of `scan` gets of xs: a tensor for each stack and each list. */
+export type Row<X> = X extends Rows | tf.Tensor
+  ? tf.Tensor
+  : X extends readonly (infer E)[]
+    ? Row<E>[]
+    : { [K in keyof X]: Row<X[K]> };
+
+/** A leaf of xs. */
+export type Source = tf.Tensor | Rows;
+
+export function sourcesOf(what: string, xs: unknown): { source: Source; path: string }[] {
+  return leavesOf(xs).map(({ leaf, path }) => {
+    if (leaf instanceof tf.Tensor || leaf instanceof Rows) return { source: leaf, path };
+    throw new TypeError(
+      `${what}: ${path || "the value"} is ${leaf === null ? "null" : `a ${typeof leaf}`}; expected a tensor or eachOf(tensors)`,
+    );
+  });
+}
+
+export const tensorsIn = (source: Source): readonly tf.Tensor[] => (source instanceof Rows ? source.tensors : [source]);
+
+export const countRows = (source: Source): number =>
+  source instanceof Rows ? source.tensors.length : (source.shape[0] ?? 0);
+
+export const describeSource = (source: Source): string =>
+  source instanceof Rows ? `eachOf ${source.tensors.length} ${describe(source.tensors[0]!)}` : describe(source);
+
+/** All rows, outside a trace. */
+export const unstackRows = (source: Source): readonly tf.Tensor[] =>
+  source instanceof Rows ? source.tensors : tf.unstack(source);
+
+/** A row within the traced body of a loop; the tensors are those of `outer`, which traces around it. */
+export function rowAt(outer: Trace, inside: Trace, source: Source, row: tf.Tensor): tf.Tensor {
+  // Not the tensors themselves: foreign to the body is then only what scan's fn refers to.
+  const own = tensorsIn(source).map((tensor) => tensorOf(inside, inner(inside, symbolOf(outer, tensor))));
+  if (source instanceof Rows)
+    return switchCase(
+      row,
+      own.map((tensor) => () => tensor),
+    );
+  const size = source.shape.slice(1);
+  return dynamicSlice(own[0]!, [row, ...size.map(() => 0)], [1, ...size]).reshape(size);
+}
