@@ -1,0 +1,57 @@
+/**
+ * A model of the shape of gemma-2-2b in bfloat16: loads, scores 512 tokens, and takes 5 training steps of 128 tokens with
+ * all but the last two layers frozen. large.js [FOLDER] [LAYERS]; the folder is written once, 5.2 GB.
+ */
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { encodePrompts } from "../distill/rollouts.js";
+import { type SftSettings, sft } from "../distill/sft.js";
+import { loadModel } from "../model/loaded.js";
+import { scoreBatch } from "../teacher/in-process.js";
+import { writeGemma2 } from "./large-model.js";
+import { distillSettings } from "./settings.js";
+import { timeStage } from "./stages.js";
+import { peakRssMb, print } from "./time.js";
+
+const [TOKENS_SCORED, TOKENS_LEARNT, STEPS] = [512, 128, 5];
+const dir = process.argv[2] ?? join(tmpdir(), "heddle-bench-2b");
+const layers = Number(process.argv[3] ?? 26);
+const rssMb = () => Math.round(process.memoryUsage.rss() / 2 ** 20);
+async function timed<R>(name: string, work: () => Promise<R> | R): Promise<R> {
+  const begin = performance.now();
+  const result = await work();
+  print({ name, s: (performance.now() - begin) / 1000, rss_mb: rssMb(), peak_rss_mb: peakRssMb() });
+  return result;
+}
+
+await timed("write", () => writeGemma2(dir, layers));
+const learns = [layers - 2, layers - 1].map((layer) => `layers\\.${layer}\\.`);
+const model = await timed("load", () => loadModel(dir));
+const ids = Array.from({ length: TOKENS_SCORED }, (_, i) => 3 + ((i * 7919) % 250000));
+await timed("score", () => {
+  const request = { ids, from: 1 };
+  return scoreBatch(model.parameters, model.folder.config, {
+    requests: [request],
+    k: 0,
+    rows: 1,
+    length: TOKENS_SCORED,
+  });
+});
+
+const text = "0123456789+".repeat(20);
+const [prompt] = await encodePrompts(model.folder, [{ prompt: text.slice(0, 50), completion: text }], {
+  system: "error",
+  maxNewTokens: 0,
+});
+// A completion's last token predicts nothing: the model computes all tokens but this one.
+const max_new_tokens = TOKENS_LEARNT + 1 - prompt!.prompt.length;
+const settings: SftSettings = { ...distillSettings(STEPS, 1), batch_size: 1, max_new_tokens, trainable: learns };
+const rss: number[] = [];
+const { steps } = await timeStage("large", 0, (context) => {
+  const onStep = (...step: Parameters<typeof context.onStep>) => {
+    rss.push(rssMb());
+    context.onStep(...step);
+  };
+  return sft(model, [prompt!], settings, { ...context, onStep });
+});
+print({ name: "5 steps of sft", steps_s: steps, rss_mb: rss, peak_rss_mb: peakRssMb() });
