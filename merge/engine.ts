@@ -22,7 +22,7 @@ const SHARD_SIZE = 5_000_000_000;
 /** A merge that writes less than this is done before threads would have started. */
 const SMALL_BYTES = 2 ** 23;
 
-/** A thread a core. */
+/** A thread a core, the one that asks among them. */
 export const standardWorkers = (): number => availableParallelism();
 
 /**
@@ -49,7 +49,7 @@ export async function mergeInto(
   const write = async (partial: string) => {
     const lines = await storePlan(partial, plan, {
       shardSize,
-      workers: workers ?? (bytes < SMALL_BYTES ? 0 : standardWorkers()),
+      workers: workers ?? (bytes < SMALL_BYTES ? 1 : standardWorkers()),
       threads,
       resume,
       isDurable,

@@ -11,7 +11,7 @@ import {
 import { brokenFile, gatherRows } from "./gather-rows.js";
 import { measureGeometry } from "./geometry.js";
 import { addLoraRows } from "./lora.js";
-import type { Known, Part } from "./method.js";
+import { combinePart, type Known, type Part } from "./method.js";
 import { METHODS } from "./methods.js";
 import type { PartRange } from "./parts.js";
 import type { LoraSource, MergeSource, OutputTensor, RowsSource, Source, TensorPlace } from "./plan.js";
@@ -24,6 +24,7 @@ import {
   encodeBfloat16,
   isFiniteArray,
 } from "./simd/arena.js";
+import { sumBfloat16 } from "./sum-bfloat16.js";
 
 /** The files of a plan, as one thread sees them. */
 export interface Files {
@@ -60,8 +61,12 @@ export function computePart(
   isMeasured: boolean,
 ): { bytes: Uint8Array; geometry: Float64Array | null } {
   const { tensor, range } = place;
-  clearArena(arenaBytesOf(tensor.source, range) + arenaBytes(range.length, BITS[tensor.dtype] / 8));
+  const room = arenaBytesOf(tensor.source, range) + arenaBytes(range.length, BITS[tensor.dtype] / 8);
+  clearArena(room);
   if (isCopied(tensor)) return { bytes: copyPart(files, place), geometry: null };
+  const sum = isMeasured ? null : sumBfloat16(files, place);
+  if (sum) return { bytes: sum, geometry: null };
+  clearArena(room);
   const { source } = tensor;
   const part = source.kind === "merge" ? sourcesOf(files, place, source) : null;
   const values = source.kind === "merge" ? combine(place, source, part!) : evaluate(files, place, source);
@@ -126,7 +131,7 @@ function evaluate(files: Files, place: Place, source: Source): Float32Array {
 
 function combine({ range, known }: Place, { method, settings, merge }: MergeSource, part: Part): Float32Array {
   const out = allocateFloats(range.length);
-  METHODS[method].combine(part, settings, known[merge] ?? [], out);
+  combinePart(METHODS[method], part, settings, known[merge] ?? [], out);
   return out;
 }
 

@@ -1,5 +1,6 @@
 // The pieces of work that threads do, as plain data, and how one is done.
 import { closeSync, openSync, writeSync } from "node:fs";
+import { BITS } from "safetensors-ts";
 import { computePart, findMerge, type KnownByMerge, measurePart } from "./evaluate.js";
 import { openFiles } from "./files.js";
 import { addCounts, addSums } from "./method.js";
@@ -8,17 +9,16 @@ import type { PartRange } from "./parts.js";
 import type { Plan } from "./plan.js";
 import { heldCounts, holdCounts } from "./simd/arena.js";
 
-/** Work on tensor number `tensor`: the sums of a pass over parts of it, or the bytes of one, stored at `position` of a shard. */
-export type Job = { readonly tensor: number; readonly known: KnownByMerge } & (
+/** Work on parts of tensor number `tensor`: the sums of a pass over them, or their bytes in the tensor at `position` of a shard. */
+export type Job = { readonly tensor: number; readonly ranges: readonly PartRange[]; readonly known: KnownByMerge } & (
   | {
       readonly kind: "measure";
-      readonly ranges: readonly PartRange[];
       readonly merge: number;
       readonly pass: number;
       /** Whether the ranges are all that the pass looks at: then what it concludes is given in the place of the sums. */
       readonly isAll: boolean;
     }
-  | { readonly kind: "store"; readonly range: PartRange; readonly shard: number; readonly position: number }
+  | { readonly kind: "store"; readonly shard: number; readonly position: number }
 );
 
 /** What every thread knows of a merge; `shards` are the files to write, which exist. */
@@ -32,7 +32,7 @@ export interface Work {
 /** Sums of a pass, or of the geometry. */
 type Sums = Float64Array | Uint32Array;
 
-/** What a thread does jobs with. A `measure` gives its sums, a `store` the part's geometry, if it is wanted. */
+/** What a thread does jobs with. A `measure` gives its sums, a `store` the geometry of its parts, if it is wanted. */
 export interface Bench {
   perform(job: Job): Float64Array | null;
   close(): void;
@@ -54,18 +54,28 @@ export function openBench({ plan, shards, geometry: isMeasured }: Work): Bench {
         if (!job.isAll) return sums.slice();
         return Float64Array.from(conclude(sums, settings, known[merge] ?? []));
       }
-      const place = { tensor, range: job.range, known };
-      const { bytes, geometry } = computePart(files, place, isMeasured);
-      for (let done = 0; done < bytes.length; ) {
-        done += writeSync(outputs[job.shard]!, bytes, done, bytes.length - done, job.position + done);
+      const size = BITS[tensor.dtype] / 8;
+      let total: Float64Array | null = null;
+      for (const range of job.ranges) {
+        const { bytes, geometry } = computePart(files, { tensor, range, known }, isMeasured);
+        write(outputs[job.shard]!, bytes, job.position + range.start * size);
+        if (geometry === null) continue;
+        total ??= new Float64Array(geometry.length);
+        addSums(total, geometry);
       }
-      return geometry;
+      return total;
     },
     close() {
       files.close();
       for (const descriptor of outputs) closeSync(descriptor);
     },
   };
+}
+
+function write(descriptor: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length; ) {
+    done += writeSync(descriptor, bytes, done, bytes.length - done, position + done);
+  }
 }
 
 /** Sums that were given last, kept for the next: new ones for every tensor would be hundreds of megabytes until collected. */

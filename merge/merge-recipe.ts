@@ -41,7 +41,7 @@ export async function mergeRecipe({
   isMeasured = false,
   ...run
 }: MergeRecipeOptions): Promise<GroupStatistics[]> {
-  const threads = startThreads(run.workers ?? standardWorkers());
+  const threads = startThreads((run.workers ?? standardWorkers()) - 1);
   try {
     const { recipe, text } = await readRecipeFile(path, set, []);
     const made = await makePlan(recipe, { seed });

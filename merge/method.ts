@@ -2,6 +2,7 @@
 import type { Granularity } from "./groups.js";
 import type { PartRange } from "./parts.js";
 import { kernelsFor } from "./simd/arena.js";
+import { weightedSumInto } from "./simd/sums.js";
 
 /** Consecutive whole rows of one tensor (parts of a row where the method allows it), the same of every source, as float32. */
 export interface Part extends PartRange {
@@ -86,10 +87,25 @@ export interface Method<S extends Settings = Settings> {
   /** What its passes sum over. @default "tensor" */
   granularity?(settings: S): Granularity;
   readonly passes: readonly Pass<S>[];
-  /** Whether `combine` needs whole rows; where not, long rows may be cut. @default false */
+  /** Whether passes or `combine` need whole rows; where not, long rows may be cut. @default false */
   readonly needsRows?: boolean;
-  /** Writes the merged elements of a part to `out`, which has the length of the models and is none of the sources. */
-  combine(part: Part, settings: S, known: Known, out: Float32Array): void;
+  /**
+   * What the sources (the base, if there is one, and then the models) are multiplied by, where the result is their sum;
+   * null where it is not. @default null
+   */
+  weights?(settings: S, known: Known, hasBase: boolean): readonly number[] | null;
+  /** Where there are no weights: writes the merged elements of a part to `out`, which has its length and is none of the sources. */
+  combine?(part: Part, settings: S, known: Known, out: Float32Array): void;
+}
+
+/** The base, if there is one, and then the models. */
+export const sourcesOf = ({ base, models }: Part): readonly Float32Array[] => (base ? [base, ...models] : models);
+
+/** Writes the merged elements of a part to `out`, which has its length and is none of the sources. */
+export function combinePart(method: Method, part: Part, settings: Settings, known: Known, out: Float32Array): void {
+  const weights = method.weights?.(settings, known, part.base !== null) ?? null;
+  if (weights === null) method.combine!(part, settings, known, out);
+  else weightedSumInto(out, sourcesOf(part), weights);
 }
 
 /** A method whose passes and `combine` see its parameters by the types that `global` and `model` declare. */

@@ -1,5 +1,5 @@
 // A method on one tensor in memory, cut into parts as the streaming engine cuts it: for libraries and tests.
-import { addSums, type Method, type Settings } from "./method.js";
+import { addSums, combinePart, type Method, type Settings } from "./method.js";
 import { cutParts } from "./parts.js";
 
 /** The same tensor of each source. */
@@ -39,7 +39,7 @@ export function mergeTensor(
 
   const out = new Float32Array(sources.models[0]!.length);
   for (const part of parts) {
-    method.combine(part, settings, known, out.subarray(part.start, part.start + part.length));
+    combinePart(method, part, settings, known, out.subarray(part.start, part.start + part.length));
   }
   return out;
 }

@@ -1,13 +1,13 @@
 // Runs a plan: passes over groups of tensors, then the tensors themselves, parts of them in parallel. The sums of a pass
 // are added in the order of tensors and parts, so that the result has the same bits whatever the number of threads.
 import { BITS } from "safetensors-ts";
+import { batchesToMeasure, batchesToStore } from "./batches.js";
 import { findMerge, type KnownByMerge } from "./evaluate.js";
 import { GRANULARITIES, type Granularity, groupOf } from "./groups.js";
 import type { Job } from "./jobs.js";
 import { addSums, type Known, type Settings } from "./method.js";
 import { METHODS } from "./methods.js";
-import { cutParts, type PartRange } from "./parts.js";
-import type { MergeSource, OutputTensor, Plan, Source } from "./plan.js";
+import type { MergeSource, Plan, Source } from "./plan.js";
 import type { Pool } from "./pool.js";
 
 /** Where the bytes of an output tensor go. */
@@ -87,25 +87,6 @@ function mergesOf(source: Source | null): MergeSource[] {
   return [...[source.base, ...source.models].flatMap(mergesOf), source];
 }
 
-const partsOf = (tensor: OutputTensor): PartRange[] => cutParts(tensor.shape, needsRows(tensor.source));
-
-/** A thread adds up the sums of so many parts before it gives them away, since those of histograms are large. */
-const BATCH_PARTS = 8;
-/** Of a tensor of many parts it adds up more, so that there are no more batches than this. */
-const MAX_BATCHES = 64;
-
-function batchesOf(tensor: OutputTensor): PartRange[][] {
-  const parts = partsOf(tensor);
-  const size = Math.max(BATCH_PARTS, Math.ceil(parts.length / MAX_BATCHES));
-  return Array.from({ length: Math.ceil(parts.length / size) }, (_, i) => parts.slice(i * size, (i + 1) * size));
-}
-
-/** Whether parts must be whole rows: for a method that looks at rows, and where rows are gathered or computed. */
-function needsRows(source: Source | null): boolean {
-  if (source?.kind !== "merge") return source?.kind === "rows" || source?.kind === "lora";
-  return METHODS[source.method].needsRows === true || [source.base, ...source.models].some(needsRows);
-}
-
 async function runUnit(
   plan: Plan,
   unit: readonly number[],
@@ -137,13 +118,12 @@ function storeTensor(
   const { shard, position } = hooks.placeOf(tensor);
   const output = plan.tensors[tensor]!;
   const size = BITS[output.dtype] / 8;
-  const parts = partsOf(output).map(async (range) => {
-    const at = position + range.start * size;
-    const sums = await pool.run({ kind: "store", tensor, range, known, shard, position: at });
-    hooks.onBytes(range.length * size);
+  const batches = batchesToStore(output).map(async (ranges) => {
+    const sums = await pool.run({ kind: "store", tensor, ranges, known, shard, position });
+    hooks.onBytes(ranges.reduce((elements, { length }) => elements + length, 0) * size);
     return sums;
   });
-  return addUp(parts, signal);
+  return addUp(batches, signal);
 }
 
 /** Numbers of the merges that the tensors are made by, those that others are made of first. */
@@ -181,7 +161,9 @@ async function conclude(
       known.push([]);
       continue;
     }
-    const batches = tensors.flatMap((tensor) => batchesOf(plan.tensors[tensor]!).map((ranges) => ({ tensor, ranges })));
+    const batches = tensors.flatMap((tensor) =>
+      batchesToMeasure(plan.tensors[tensor]!).map((ranges) => ({ tensor, ranges })),
+    );
     const isAll = batches.length === 1;
     const jobs = batches.map(({ tensor, ranges }): Job => {
       const withThis = { ...knownOf.get(tensor), [merge]: [...known] };

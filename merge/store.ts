@@ -12,9 +12,9 @@ import { runPlan } from "./run-plan.js";
 export interface StoreOptions {
   /** Most bytes of tensors in one file. */
   readonly shardSize: number;
-  /** Threads; 0 computes in this one. */
+  /** Threads that compute, this one among them: 0 is the same as 1. */
   readonly workers: number;
-  /** Threads that have been started already, as many as `workers` or more; they end with the merge. */
+  /** Threads that have been started for it already; they end with the merge. */
   readonly threads: readonly Worker[];
   /** Goes on from what an earlier process has stored of the same merge. */
   readonly resume: boolean;

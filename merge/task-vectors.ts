@@ -1,6 +1,7 @@
 // A task vector is what a run changed: its weights minus the weights it started from. All merges here are sums of them.
 
-import { dotOfDifferences, kernelsFor, weightedSumInto } from "./simd/arena.js";
+import { kernelsFor } from "./simd/arena.js";
+import { dotOfDifferences, productsOfDifferences, weightedSumInto } from "./simd/sums.js";
 
 /**
  * Dot products of the runs' task vectors, the Gram matrix: products[a][b] = sum over i of (a_i - init_i) (b_i - init_i).
@@ -17,6 +18,15 @@ export const noProducts = (runs: number): Products =>
  */
 export function addProducts(products: Products, init: Float32Array | null, runs: readonly Float32Array[]): void {
   if (init) for (const run of runs) checkLength(init, run);
+  const [first, second] = runs;
+  if (runs.length === 2) {
+    const [aa, ab, bb] = productsOfDifferences(init, first!, second!);
+    products[0]![0]! += aa;
+    products[0]![1]! += ab;
+    products[1]![0]! += ab;
+    products[1]![1]! += bb;
+    return;
+  }
   for (const [a, x] of runs.entries()) {
     for (const [b, y] of runs.slice(0, a + 1).entries()) {
       const sum = dotOfDifferences(init, x, y);

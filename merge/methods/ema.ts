@@ -1,5 +1,4 @@
 import { defineMethod } from "../method.js";
-import { weightedSumInto } from "../simd/arena.js";
 
 /**
  * Exponential moving average of checkpoints in their order: e = model_1, then e <- (1 - mu) e + mu model_m.
@@ -13,12 +12,8 @@ export const ema = defineMethod({
   },
   model: {},
   passes: [],
-  combine({ models }, { global: { mu } }, _known, out) {
+  weights({ global: { mu }, models }) {
     const last = models.length - 1;
-    weightedSumInto(
-      out,
-      models,
-      models.map((_, m) => (m === 0 ? 1 : mu) * (1 - mu) ** (last - m)),
-    );
+    return models.map((_, m) => (m === 0 ? 1 : mu) * (1 - mu) ** (last - m));
   },
 });

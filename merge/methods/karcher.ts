@@ -1,5 +1,4 @@
 import { defineMethod } from "../method.js";
-import { weightedSumInto } from "../simd/arena.js";
 import { type Products, weightedNorm } from "../task-vectors.js";
 import { measureSources, toProducts } from "./weighted.js";
 
@@ -30,7 +29,7 @@ export const karcher = defineMethod({
       conclude: (sums, { global }) => karcherWeights(toProducts(sums), global.max_iter, global.tol),
     },
   ],
-  combine: ({ models }, _settings, [weights], out) => weightedSumInto(out, models, weights!),
+  weights: (_settings, [weights]) => weights!,
 });
 
 function karcherWeights(products: Products, maxIterations: number, tolerance: number): readonly number[] {

@@ -1,5 +1,4 @@
 import { defineMethod } from "../method.js";
-import { weightedSumInto } from "../simd/arena.js";
 import { divisorOf } from "./weighted.js";
 
 /**
@@ -16,13 +15,9 @@ export const linear = defineMethod({
     weight: { type: "number", description: "share of the model" },
   },
   passes: [],
-  combine({ models }, { global, models: settings }, _known, out) {
-    const weights = settings.map(({ weight }) => weight);
+  weights({ global, models }) {
+    const weights = models.map(({ weight }) => weight);
     const divisor = global.normalize ? divisorOf(weights) : 1;
-    weightedSumInto(
-      out,
-      models,
-      weights.map((weight) => weight / divisor),
-    );
+    return weights.map((weight) => weight / divisor);
   },
 });

@@ -1,6 +1,6 @@
 import { defineMethod, type Part } from "../method.js";
 import type { Products } from "../task-vectors.js";
-import { addTaskVectorsInto, measureTaskVectors, productsOfRow, toProducts } from "./weighted.js";
+import { measureTaskVectors, productsOfRow, toProducts, weightsFromBase } from "./weighted.js";
 
 /** Below it the share has no finite value: the models point away from each other, and the base is kept. */
 const MIN_DENOMINATOR = 1e-6;
@@ -29,15 +29,11 @@ export const modelStock = defineMethod({
     },
   ],
   needsRows: true,
-  combine(part, { global }, [tensor], out) {
-    if (global.filter_wise) return combineRows(part, out);
-    const weight = tensor![0]! / part.models.length;
-    addTaskVectorsInto(
-      out,
-      part,
-      part.models.map(() => weight),
-    );
+  weights({ global, models }, [tensor]) {
+    if (global.filter_wise) return null;
+    return weightsFromBase(models.map(() => tensor![0]! / models.length));
   },
+  combine: (part, _settings, _known, out) => combineRows(part, out),
 });
 
 function shareOf(products: Products): number {

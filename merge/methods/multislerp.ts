@@ -1,6 +1,6 @@
 import { defineMethod } from "../method.js";
 import { type Products, weightedNorm } from "../task-vectors.js";
-import { addTaskVectorsInto, divisorOf, measureTaskVectors, toProducts } from "./weighted.js";
+import { divisorOf, measureTaskVectors, toProducts, weightsFromBase } from "./weighted.js";
 
 /**
  * Multi-SLERP (goddard.blog/posts/multislerp-wow-what-a-cool-idea): models, or task vectors where there is a base, are
@@ -37,7 +37,7 @@ export const multislerp = defineMethod({
       },
     },
   ],
-  combine: (part, _settings, [weights], out) => addTaskVectorsInto(out, part, weights!),
+  weights: (_settings, [weights], hasBase) => (hasBase ? weightsFromBase(weights!) : weights!),
 });
 
 function meanWeights(products: Products, weights: readonly number[], eps: number): readonly number[] {

@@ -1,6 +1,6 @@
 import { defineMethod, type Part } from "../method.js";
 import { arcWeights } from "../slerp.js";
-import { addTaskVectorsInto, measureTaskVectors, productsOfRow } from "./weighted.js";
+import { measureTaskVectors, productsOfRow, weightsFromBase } from "./weighted.js";
 
 /** Weights whose sum is closer to zero than this share equally. */
 const MIN_SUM = 1e-6;
@@ -37,9 +37,12 @@ export const nuslerp = defineMethod({
     },
   ],
   needsRows: true,
+  weights({ global }, [weights], hasBase) {
+    if (!global.nuslerp_flatten) return null;
+    return hasBase ? weightsFromBase(weights!) : weights!;
+  },
   combine(part, { global, models }, [weights], out) {
-    if (global.nuslerp_flatten) addTaskVectorsInto(out, part, weights!);
-    else if (global.nuslerp_row_wise) combineColumns(part, weights!, out);
+    if (global.nuslerp_row_wise) combineColumns(part, weights!, out);
     else combineRows(part, shareOf(models), out);
   },
 });

@@ -1,5 +1,4 @@
 import { defineMethod } from "../method.js";
-import { weightedSumInto } from "../simd/arena.js";
 
 /** scale times the only model: for recipes that stack layers of several. A scale of 1 keeps every bit. */
 export const passthrough = defineMethod({
@@ -11,10 +10,5 @@ export const passthrough = defineMethod({
     scale: { type: "number", default: 1, description: "factor of the weights" },
   },
   passes: [],
-  combine: ({ models }, { models: settings }, _known, out) =>
-    weightedSumInto(
-      out,
-      models,
-      settings.map(({ scale }) => scale),
-    ),
+  weights: ({ models }) => models.map(({ scale }) => scale),
 });

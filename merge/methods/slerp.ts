@@ -1,8 +1,7 @@
 import { defineMethod } from "../method.js";
-import { weightedSumInto } from "../simd/arena.js";
 import { arcWeights } from "../slerp.js";
 import type { Products } from "../task-vectors.js";
-import { measureSources, sourcesOf, toProducts } from "./weighted.js";
+import { measureSources, toProducts } from "./weighted.js";
 
 /** Tensors whose cosine is further from zero are interpolated on the line. Siblings of one base mostly are: see `nuslerp`. */
 const MAX_COSINE = 0.9995;
@@ -25,9 +24,7 @@ export const slerp = defineMethod({
   },
   model: {},
   passes: [{ measure: measureSources, conclude: (sums, { global }) => slerpWeights(toProducts(sums), global.t) }],
-  combine(part, _settings, [weights], out) {
-    weightedSumInto(out, sourcesOf(part), weights!);
-  },
+  weights: (_settings, [weights]) => weights!,
 });
 
 function slerpWeights([first, second]: Products, t: number): [number, number] {

@@ -1,7 +1,8 @@
 // Task arithmetic in which models keep a part of their task vector: TIES, DARE, DELLA and breadcrumbs are all made of this.
 import type { Known, Method, ParameterSpecs, Part, Pass, Settings, Values } from "../method.js";
 import { BLOCK_ELEMENTS } from "../selection.js";
-import { scratchFloats, weightedSumInto } from "../simd/arena.js";
+import { scratchFloats } from "../simd/arena.js";
+import { weightedSumInto } from "../simd/sums.js";
 import { taskVectorInto } from "../task-vectors.js";
 import { addVotes, clearBallot, electInto, newBallot } from "./consensus.js";
 import { divisorOf } from "./weighted.js";

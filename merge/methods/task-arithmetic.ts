@@ -1,6 +1,6 @@
 import { defineMethod } from "../method.js";
 import { globalParameters, modelParameters } from "./sparse-task-arithmetic.js";
-import { addTaskVectorsInto, divisorOf } from "./weighted.js";
+import { divisorOf, weightsFromBase } from "./weighted.js";
 
 /**
  * base + lambda * sum over m of weight_m (model_m - base), divided by the sum of the weights with `normalize` (arXiv
@@ -12,13 +12,9 @@ export const taskArithmetic = defineMethod({
   global: globalParameters({ normalize: false, rescale: false }),
   model: modelParameters,
   passes: [],
-  combine(part, { global, models }, _known, out) {
+  weights({ global, models }) {
     const weights = models.map(({ weight }) => weight);
     const factor = global.lambda / (global.normalize ? divisorOf(weights) : 1);
-    addTaskVectorsInto(
-      out,
-      part,
-      weights.map((weight) => factor * weight),
-    );
+    return weightsFromBase(weights.map((weight) => factor * weight));
   },
 });

@@ -1,6 +1,6 @@
 import { defineMethod } from "../method.js";
 import { slerpWeights } from "../slerp.js";
-import { addTaskVectorsInto, measureTaskVectors, toProducts } from "./weighted.js";
+import { measureTaskVectors, toProducts, weightsFromBase } from "./weighted.js";
 
 /**
  * Stages 2 and 3 of WARP in one reading and one rounding (arXiv 2406.16768): base + eta (slerp - base), where slerp folds
@@ -23,11 +23,5 @@ export const warp = defineMethod({
   granularity: ({ global }) => global.granularity,
   passes: [{ measure: measureTaskVectors, conclude: (sums) => slerpWeights(toProducts(sums)).weights }],
   // eta is applied here: within a layer it may differ from tensor to tensor.
-  combine(part, { global }, [weights], out) {
-    addTaskVectorsInto(
-      out,
-      part,
-      weights!.map((weight) => global.eta * weight),
-    );
-  },
+  weights: ({ global }, [weights]) => weightsFromBase(weights!.map((weight) => global.eta * weight)),
 });

@@ -1,6 +1,5 @@
 // Methods that are a weighted sum of their sources, with weights that come of dot products: most of them.
-import type { Part } from "../method.js";
-import { weightedSumInto } from "../simd/arena.js";
+import { type Part, sourcesOf } from "../method.js";
 import { addProducts, noProducts, type Products } from "../task-vectors.js";
 
 /** What a pass sums to know the Gram matrix of the task vectors: of the models themselves where there is no base. */
@@ -37,17 +36,14 @@ export function toProducts(sums: Float64Array): Products {
   return Array.from({ length: size }, (_, row) => [...sums.subarray(row * size, (row + 1) * size)]);
 }
 
-/** The base, if there is one, and then the models. */
-export const sourcesOf = ({ base, models }: Part): readonly Float32Array[] => (base ? [base, ...models] : models);
-
 /**
- * out = base + sum of weights[m] (models[m] - base), or the sum of weights[m] models[m] where there is no base.
- * Computed as (1 - sum of weights) base + ...: a single weight of 1 gives that model bit for bit.
+ * The weights of base and models in base + sum of weights[m] (models[m] - base). A single weight of 1 gives that model bit
+ * for bit.
  */
-export function addTaskVectorsInto(out: Float32Array, part: Part, weights: readonly number[]): void {
-  const baseWeight = weights.reduce((rest, weight) => rest - weight, 1);
-  weightedSumInto(out, sourcesOf(part), part.base ? [baseWeight, ...weights] : weights);
-}
+export const weightsFromBase = (weights: readonly number[]): readonly number[] => [
+  weights.reduce((rest, weight) => rest - weight, 1),
+  ...weights,
+];
 
 /** A sum this close to zero says nothing about shares: what would be divided by it is left as it is. */
 const MIN_SUM = 1e-8;

@@ -4,10 +4,9 @@ import { compiledModule } from "../../config/paths.js";
 
 const PAGE_BYTES = 65_536;
 /** Kernels work on whole vectors: behind every array lie zeros up to the next multiple of this many elements. */
-const VECTOR = 8;
-/** The arena begins with the terms of a weighted sum: at most so many, of 16 bytes each. */
-const MAX_TERMS = 256;
-const FIRST = 16 * MAX_TERMS;
+export const VECTOR = 8;
+/** The arena begins with bytes for arguments and results of kernels. */
+const FIRST = 4096;
 
 /** The functions of kernels.ts. */
 interface Kernels {
@@ -16,7 +15,9 @@ interface Kernels {
   encodeBfloat16(source: number, count: number, target: number): void;
   dotOfDifferences(base: number, a: number, b: number, count: number): number;
   dot(a: number, b: number, count: number): number;
+  productsOfDifferences(base: number, a: number, b: number, count: number, target: number): void;
   weightedSum(terms: number, sources: number, count: number, target: number): void;
+  weightedSumBfloat16(terms: number, sources: number, count: number, target: number): number;
   taskVector(base: number, model: number, count: number, target: number): void;
   countUpper(bits: number, count: number, counts: number): void;
   countLower(bits: number, count: number, first: number, counts: number): void;
@@ -112,7 +113,8 @@ function allocate(count: number, size: number): number {
 }
 
 const paddingOf = (count: number) => (VECTOR - (count % VECTOR)) % VECTOR;
-const padded = (count: number) => count + paddingOf(count);
+/** Elements of an array of the arena with the zeros behind it. */
+export const padded = (count: number): number => count + paddingOf(count);
 
 /** bfloat16 bytes of the arena as float32 in the arena. Returns whether all values are finite. */
 export function decodeBfloat16(bytes: Uint8Array, into: Float32Array): boolean {
@@ -138,6 +140,9 @@ export function kernelsFor(...arrays: readonly ArrayBufferView[]): Kernels | und
   return buffer !== undefined && arrays.every((array) => array.buffer === buffer) ? kernels : undefined;
 }
 
+/** The bytes at address 0, where kernels find long arguments and leave long results. */
+export const firstBytes = (): DataView => new DataView(memory!.buffer, 0, FIRST);
+
 /** Room that every part has in the arena beside its sources, for what methods need on the way. */
 const SCRATCH_BYTES = 2 ** 20;
 
@@ -154,58 +159,3 @@ export const scratchCounts = (count: number): Uint32Array =>
   hasRoom(4 * count) ? new Uint32Array(memory!.buffer, allocate(count, 4), count).fill(0) : new Uint32Array(count);
 
 const hasRoom = (bytes: number) => used + bytes + 1024 <= (memory?.buffer.byteLength ?? 0);
-
-/**
- * Sum over i of (a_i - base_i)(b_i - base_i), base 0 where it is null, in float64. Arrays of the arena, and views of
- * them, go by SIMD, with the same bits.
- */
-export function dotOfDifferences(base: Float32Array | null, a: Float32Array, b: Float32Array): number {
-  const whole = a.length - (a.length % 4);
-  let sum: number;
-  const fast = base === null ? kernelsFor(a, b) : kernelsFor(a, b, base);
-  if (fast !== undefined) {
-    sum =
-      base === null
-        ? fast.dot(a.byteOffset, b.byteOffset, whole)
-        : fast.dotOfDifferences(base.byteOffset, a.byteOffset, b.byteOffset, whole);
-  } else {
-    let [s0, s1, s2, s3] = [0, 0, 0, 0];
-    for (let i = 0; i < whole; i += 4) {
-      s0 += product(base, a, b, i);
-      s1 += product(base, a, b, i + 1);
-      s2 += product(base, a, b, i + 2);
-      s3 += product(base, a, b, i + 3);
-    }
-    sum = s0 + s2 + (s1 + s3);
-  }
-  for (let i = whole; i < a.length; i++) sum += product(base, a, b, i);
-  return sum;
-}
-
-function product(base: Float32Array | null, a: Float32Array, b: Float32Array, i: number): number {
-  const origin = base === null ? 0 : base[i]!;
-  return (a[i]! - origin) * (b[i]! - origin);
-}
-
-/**
- * out_i = sum over s of weights[s] sources[s]_i, in float64, rounded to float32 once. `out` is none of the sources.
- * Arrays of the arena, and views of them, go by SIMD, with the same bits.
- */
-export function weightedSumInto(out: Float32Array, sources: readonly Float32Array[], weights: readonly number[]): void {
-  let start = 0;
-  const fast = sources.length <= MAX_TERMS ? kernelsFor(out, ...sources) : undefined;
-  if (fast !== undefined) {
-    start = out.length - (out.length % VECTOR);
-    const terms = new DataView(memory!.buffer, 0, FIRST);
-    for (const [s, source] of sources.entries()) {
-      terms.setFloat64(16 * s, weights[s]!, true);
-      terms.setUint32(16 * s + 8, source.byteOffset, true);
-    }
-    fast.weightedSum(0, sources.length, start, out.byteOffset);
-  }
-  for (let i = start; i < out.length; i++) {
-    let sum = 0;
-    for (let s = 0; s < sources.length; s++) sum += weights[s]! * sources[s]![i]!;
-    out[i] = sum;
-  }
-}

@@ -30,14 +30,10 @@ export function holdsNonFinite(values: usize, count: usize): bool {
 
 /** float32 to bfloat16, to nearest even. The values are finite. */
 export function encodeBfloat16(source: usize, count: usize, target: usize): void {
-  const one = i32x4.splat(1);
-  const half = i32x4.splat(0x7fff);
   for (let i: usize = 0; i < count; i += 8) {
-    let low = v128.load(source + 4 * i);
-    let high = v128.load(source + 4 * i + 16);
-    low = i32x4.add(i32x4.add(low, half), v128.and(i32x4.shr_u(low, 16), one));
-    high = i32x4.add(i32x4.add(high, half), v128.and(i32x4.shr_u(high, 16), one));
-    v128.store(target + 2 * i, i16x8.shuffle(low, high, 1, 3, 5, 7, 9, 11, 13, 15));
+    const low = v128.load(source + 4 * i);
+    const high = v128.load(source + 4 * i + 16);
+    v128.store(target + 2 * i, roundToHalves(low, high));
   }
 }
 
@@ -80,6 +76,37 @@ export function dot(a: usize, b: usize, count: usize): f64 {
   return total(f64x2.add(even, odd));
 }
 
+/** The dot products aa, ab and bb of the differences of a and b from a base, each as `dotOfDifferences` gives it. */
+export function productsOfDifferences(base: usize, a: usize, b: usize, count: usize, target: usize): void {
+  let evenAA = f64x2.splat(0);
+  let evenAB = f64x2.splat(0);
+  let evenBB = f64x2.splat(0);
+  let oddAA = f64x2.splat(0);
+  let oddAB = f64x2.splat(0);
+  let oddBB = f64x2.splat(0);
+  for (let i: usize = 0; i < count; i += 4) {
+    const at: usize = 4 * i;
+    const base0 = v128.load(base + at);
+    const a0 = v128.load(a + at);
+    const b0 = v128.load(b + at);
+    const low = f64x2.promote_low_f32x4(base0);
+    const high = f64x2.promote_low_f32x4(upper(base0));
+    const lowA = f64x2.sub(f64x2.promote_low_f32x4(a0), low);
+    const lowB = f64x2.sub(f64x2.promote_low_f32x4(b0), low);
+    const highA = f64x2.sub(f64x2.promote_low_f32x4(upper(a0)), high);
+    const highB = f64x2.sub(f64x2.promote_low_f32x4(upper(b0)), high);
+    evenAA = f64x2.add(evenAA, f64x2.mul(lowA, lowA));
+    evenAB = f64x2.add(evenAB, f64x2.mul(lowA, lowB));
+    evenBB = f64x2.add(evenBB, f64x2.mul(lowB, lowB));
+    oddAA = f64x2.add(oddAA, f64x2.mul(highA, highA));
+    oddAB = f64x2.add(oddAB, f64x2.mul(highA, highB));
+    oddBB = f64x2.add(oddBB, f64x2.mul(highB, highB));
+  }
+  store<f64>(target, total(f64x2.add(evenAA, oddAA)));
+  store<f64>(target + 8, total(f64x2.add(evenAB, oddAB)));
+  store<f64>(target + 16, total(f64x2.add(evenBB, oddBB)));
+}
+
 /**
  * target_i = sum over s of weights[s] source[s]_i, in float64, rounded to float32 once.
  * `terms` points to `sources` entries of 16 bytes: a float64 weight, then the address of a source as a 32-bit integer.
@@ -104,6 +131,54 @@ export function weightedSum(terms: usize, sources: usize, count: usize, target: 
     v128.store(target + 4 * i, demote(sum0, sum2));
     v128.store(target + 4 * i + 16, demote(sum4, sum6));
   }
+}
+
+/** As `weightedSum`, from bfloat16 to bfloat16 (nearest even). Returns whether a sum, and so a source, is infinite or no number. */
+export function weightedSumBfloat16(terms: usize, sources: usize, count: usize, target: usize): bool {
+  const end = terms + 16 * sources;
+  const zero = i16x8.splat(0);
+  const exponent = i32x4.splat(0x7f800000);
+  let found = i32x4.splat(0);
+  for (let i: usize = 0; i < count; i += 8) {
+    let sum0 = f64x2.splat(0);
+    let sum2 = f64x2.splat(0);
+    let sum4 = f64x2.splat(0);
+    let sum6 = f64x2.splat(0);
+    for (let term = terms; term < end; term += 16) {
+      const weight = v128.load64_splat(term);
+      const halves = v128.load(<usize>load<u32>(term + 8) + 2 * i);
+      const low = i16x8.shuffle(zero, halves, 0, 8, 1, 9, 2, 10, 3, 11);
+      const high = i16x8.shuffle(zero, halves, 4, 12, 5, 13, 6, 14, 7, 15);
+      sum0 = f64x2.add(sum0, f64x2.mul(weight, f64x2.promote_low_f32x4(low)));
+      sum2 = f64x2.add(sum2, f64x2.mul(weight, f64x2.promote_low_f32x4(upper(low))));
+      sum4 = f64x2.add(sum4, f64x2.mul(weight, f64x2.promote_low_f32x4(high)));
+      sum6 = f64x2.add(sum6, f64x2.mul(weight, f64x2.promote_low_f32x4(upper(high))));
+    }
+    const low = demote(sum0, sum2);
+    const high = demote(sum4, sum6);
+    found = v128.or(found, i32x4.eq(v128.and(low, exponent), exponent));
+    found = v128.or(found, i32x4.eq(v128.and(high, exponent), exponent));
+    v128.store(target + 2 * i, roundToHalves(low, high));
+  }
+  return v128.any_true(found);
+}
+
+/** The upper halves of eight finite float32 values, rounded to nearest even. */
+function roundToHalves(low: v128, high: v128): v128 {
+  const one = i32x4.splat(1);
+  const half = i32x4.splat(0x7fff);
+  return i16x8.shuffle(
+    i32x4.add(i32x4.add(low, half), v128.and(i32x4.shr_u(low, 16), one)),
+    i32x4.add(i32x4.add(high, half), v128.and(i32x4.shr_u(high, 16), one)),
+    1,
+    3,
+    5,
+    7,
+    9,
+    11,
+    13,
+    15,
+  );
 }
 
 function demote(low: v128, high: v128): v128 {

@@ -6,11 +6,15 @@ import {
   arenaBytes,
   clearArena,
   decodeBfloat16,
-  dotOfDifferences,
   encodeBfloat16,
   isFiniteArray,
-  weightedSumInto,
 } from "../../merge/simd/arena.js";
+import {
+  dotOfDifferences,
+  productsOfDifferences,
+  weightedSumBfloat16,
+  weightedSumInto,
+} from "../../merge/simd/sums.js";
 
 /** Whole vectors, a last vector cut short, less than one vector. */
 const LENGTHS = [64, 61, 3, 1];
@@ -28,6 +32,9 @@ describe("kernels on arrays of the arena give the bits of the loops on other arr
     const [base2, a2, b2] = [inArena(base), inArena(a), inArena(b)];
     expect(dotOfDifferences(base2, a2, b2)).toBe(dotOfDifferences(base, a, b));
     expect(dotOfDifferences(null, a2, b2)).toBe(dotOfDifferences(null, a, b));
+    const products = [dotOfDifferences(base, a, a), dotOfDifferences(base, a, b), dotOfDifferences(base, b, b)];
+    expect(productsOfDifferences(base2, a2, b2)).toEqual(products);
+    expect(productsOfDifferences(base, a, b)).toEqual(products);
     const expected = a.reduce((sum, x, i) => sum + (x - base[i]!) * (b[i]! - base[i]!), 0);
     expect(dotOfDifferences(base, a, b)).toBeCloseTo(expected, 12);
   });
@@ -42,6 +49,28 @@ describe("kernels on arrays of the arena give the bits of the loops on other arr
     weightedSumInto(fast, sources.map(inArena), weights);
     expect(fast).toEqual(plain);
     expect(plain[0]).toBe(Math.fround(0.5 * sources[0]![0]! - 2 * sources[1]![0]! + sources[2]![0]! / 3));
+  });
+
+  test.each(LENGTHS)("weighted sums of %i bfloat16 elements", (n) => {
+    clearArena(3 * arenaBytes(n, 4) + 3 * arenaBytes(n, 2));
+    const weights = [0.5, -2, 1 / 3];
+    const bytes = [0, 1, 2].map((phase) => {
+      const source = allocateBytes(n, 2);
+      source.set(fromFloat32(wave(n, phase), "BF16"));
+      return source;
+    });
+    const plain = new Float32Array(n);
+    weightedSumInto(
+      plain,
+      bytes.map((source) => toFloat32(source.slice(), "BF16")),
+      weights,
+    );
+    const into = allocateBytes(n, 2);
+    expect(weightedSumBfloat16(into, bytes, weights)).toBe(true);
+    expect(into).toEqual(fromFloat32(plain, "BF16"));
+    bytes[1]!.set(fromFloat32(Float32Array.of(Number.POSITIVE_INFINITY), "BF16"), 2 * (n - 1));
+    expect(weightedSumBfloat16(into, bytes, weights)).toBe(false);
+    expect(weightedSumBfloat16(into, bytes, [1, 0, 1])).toBe(false);
   });
 
   test.each(LENGTHS)("bfloat16 of %i elements, to and from", (n) => {

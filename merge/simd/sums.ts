@@ -1,0 +1,100 @@
+// Sums over elements, of arrays in the arena by SIMD and of others by plain loops with the same bits.
+import { firstBytes, kernelsFor, padded, VECTOR } from "./arena.js";
+
+/** Terms of a weighted sum that the kernels can take: 16 bytes each. */
+export const MAX_TERMS = 256;
+
+/**
+ * Sum over i of (a_i - base_i)(b_i - base_i), base 0 where it is null, in float64. Arrays of the arena, and views of
+ * them, go by SIMD, with the same bits.
+ */
+export function dotOfDifferences(base: Float32Array | null, a: Float32Array, b: Float32Array): number {
+  const whole = a.length - (a.length % 4);
+  let sum: number;
+  const fast = base === null ? kernelsFor(a, b) : kernelsFor(a, b, base);
+  if (fast !== undefined) {
+    sum =
+      base === null
+        ? fast.dot(a.byteOffset, b.byteOffset, whole)
+        : fast.dotOfDifferences(base.byteOffset, a.byteOffset, b.byteOffset, whole);
+  } else {
+    let [s0, s1, s2, s3] = [0, 0, 0, 0];
+    for (let i = 0; i < whole; i += 4) {
+      s0 += product(base, a, b, i);
+      s1 += product(base, a, b, i + 1);
+      s2 += product(base, a, b, i + 2);
+      s3 += product(base, a, b, i + 3);
+    }
+    sum = s0 + s2 + (s1 + s3);
+  }
+  for (let i = whole; i < a.length; i++) sum += product(base, a, b, i);
+  return sum;
+}
+
+/** The dot products aa, ab and bb of the differences of a and b from a base, each as `dotOfDifferences` gives it. */
+export function productsOfDifferences(
+  base: Float32Array | null,
+  a: Float32Array,
+  b: Float32Array,
+): [aa: number, ab: number, bb: number] {
+  const fast = base === null ? undefined : kernelsFor(a, b, base);
+  if (base === null || fast === undefined) {
+    return [dotOfDifferences(base, a, a), dotOfDifferences(base, a, b), dotOfDifferences(base, b, b)];
+  }
+  const whole = a.length - (a.length % 4);
+  fast.productsOfDifferences(base.byteOffset, a.byteOffset, b.byteOffset, whole, 0);
+  const sums = firstBytes();
+  let [aa, ab, bb] = [sums.getFloat64(0, true), sums.getFloat64(8, true), sums.getFloat64(16, true)];
+  for (let i = whole; i < a.length; i++) {
+    aa += product(base, a, a, i);
+    ab += product(base, a, b, i);
+    bb += product(base, b, b, i);
+  }
+  return [aa, ab, bb];
+}
+
+function product(base: Float32Array | null, a: Float32Array, b: Float32Array, i: number): number {
+  const origin = base === null ? 0 : base[i]!;
+  return (a[i]! - origin) * (b[i]! - origin);
+}
+
+/**
+ * out_i = sum over s of weights[s] sources[s]_i, in float64, rounded to float32 once. `out` is none of the sources.
+ * Arrays of the arena, and views of them, go by SIMD, with the same bits.
+ */
+export function weightedSumInto(out: Float32Array, sources: readonly Float32Array[], weights: readonly number[]): void {
+  let start = 0;
+  const fast = sources.length <= MAX_TERMS ? kernelsFor(out, ...sources) : undefined;
+  if (fast !== undefined) {
+    start = out.length - (out.length % VECTOR);
+    setTerms(sources, weights);
+    fast.weightedSum(0, sources.length, start, out.byteOffset);
+  }
+  for (let i = start; i < out.length; i++) {
+    let sum = 0;
+    for (let s = 0; s < sources.length; s++) sum += weights[s]! * sources[s]![i]!;
+    out[i] = sum;
+  }
+}
+
+/**
+ * As `weightedSumInto`, from bfloat16 bytes of the arena to such bytes, at most MAX_TERMS of them: the bits that decoding,
+ * summing and encoding give. Returns whether all sums, and so all sources, are finite.
+ */
+export function weightedSumBfloat16(
+  into: Uint8Array,
+  sources: readonly Uint8Array[],
+  weights: readonly number[],
+): boolean {
+  setTerms(sources, weights);
+  const kernels = kernelsFor(into, ...sources)!;
+  return kernels.weightedSumBfloat16(0, sources.length, padded(into.length / 2), into.byteOffset) === 0;
+}
+
+function setTerms(sources: readonly ArrayBufferView[], weights: readonly number[]): void {
+  const terms = firstBytes();
+  for (const [s, source] of sources.entries()) {
+    terms.setFloat64(16 * s, weights[s]!, true);
+    terms.setUint32(16 * s + 8, source.byteOffset, true);
+  }
+}
