@@ -5,7 +5,7 @@
  * list whose hidden states are wanted; D model, V vocabulary, N query heads, K key/value heads, H head size.
  * Nothing here reads a tensor, so all of it can be traced by jit.
  */
-import { dynamicUpdateSlice, gatherRows, tf } from "tfjs-jit";
+import { dynamicUpdateSlice, eachOf, gatherRows, scan, tf } from "tfjs-jit";
 import {
   attention,
   type Block,
@@ -69,6 +69,45 @@ export function forward(
     cache.push(kv);
   });
   return { hidden_MD: rmsNorm(x, weights["model.norm.weight"] as tf.Tensor1D, config.rmsNormEps), cache };
+}
+
+/**
+ * Hidden states after the final norm, of all M tokens or of the W wanted, as `forward` gives them. The layers of a segment
+ * are one loop: a program that does not grow with them, and of whose activations only what each layer begins with is kept
+ * for the gradient (gradient checkpointing, arXiv 1604.06174). `segments` are the numbers of their first layers.
+ */
+export function forwardInLoops(
+  weights: Weights,
+  config: Gemma2Config,
+  block: Block,
+  wanted: Wanted | null,
+  segments: readonly number[],
+): tf.Tensor2D {
+  const all = queriesOf(block, ownKeys(block), config);
+  const [sliding, full] = [all.maskOf("sliding_attention"), all.maskOf("full_attention")];
+  let x = embed(weights, config, block);
+  segments.forEach((first, s) => {
+    const types = config.layerTypes.slice(first, segments[s + 1]);
+    const own = types.map((_, i) => layerWeights(weights, first + i));
+    const names = Object.keys(own[0]!);
+    const layers = {
+      weights: Object.fromEntries(names.map((name) => [name, eachOf(own.map((of) => of[name]!))])),
+      slides: tf.tensor1d(
+        types.map((type) => type === "sliding_attention"),
+        "bool",
+      ),
+    };
+    [x] = scan(
+      (x_MD: tf.Tensor2D, of) => {
+        const mask_B1TS = sliding === full ? full : (tf.where(of.slides, sliding, full) as tf.Tensor4D);
+        return [layer(of.weights, config, x_MD, { all, looking: all, mask_B1TS, past: null }).x_MD, null];
+      },
+      x,
+      layers,
+    );
+  });
+  const x_WD = wanted === null ? x : gatherRows<tf.Rank.R2>(x, wanted.token_W);
+  return rmsNorm(x_WD, weights["model.norm.weight"] as tf.Tensor1D, config.rmsNormEps);
 }
 
 const embed = (weights: Weights, config: Gemma2Config, { ids_M }: Block): tf.Tensor2D =>

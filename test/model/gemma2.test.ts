@@ -7,6 +7,7 @@ import {
   type Cache,
   extendCache,
   forward,
+  forwardInLoops,
   logits,
   type Memory,
   parameterShapes,
@@ -68,8 +69,13 @@ describe.each(models)("%s", (name) => {
       process.env.HEDDLE_JIT = HEDDLE_JIT;
     });
 
-    const wholeRows = (w: Weights, ids_BT: tf.Tensor2D, attention_BT: tf.Tensor2D): tf.Tensor3D =>
+    type Rows = (w: Weights, ids_BT: tf.Tensor2D, attention_BT: tf.Tensor2D) => tf.Tensor3D;
+    const wholeRows: Rows = (w, ids_BT, attention_BT) =>
       forward(w, config, leftPadded(ids_BT, attention_BT)).hidden_MD.reshape([...ids_BT.shape, -1]);
+    const inLoops =
+      (segments: number[]): Rows =>
+      (w, ids_BT, attention_BT) =>
+        forwardInLoops(w, config, leftPadded(ids_BT, attention_BT), null, segments).reshape([...ids_BT.shape, -1]);
     const wholeLogits = (w: Weights, hidden_BTD: tf.Tensor3D): tf.Tensor3D => {
       const [B, T, D] = hidden_BTD.shape;
       return logits(w, config, hidden_BTD.reshape([B * T, D])).reshape([B, T, -1]);
@@ -86,13 +92,18 @@ describe.each(models)("%s", (name) => {
       expect(logits_BTV.abs().max().dataSync()[0]).toBeLessThan(30); // also where the row is padding: finite
     });
 
-    test("the loss and its gradient by every parameter are those of transformers", () => {
+    test.each([
+      ["layer by layer", wholeRows],
+      ["with its layers in one loop", inLoops([0])],
+      ["with its layers in loops", inLoops([0, 1, 3])],
+    ])("%s, the loss and its gradient by every parameter are those of transformers", (_, rowsOf) => {
       const run = jit((w: Weights, ids: tf.Tensor2D, attention: tf.Tensor2D) => {
         const names = Object.keys(w);
         const named = (tensors: readonly tf.Tensor[]) => Object.fromEntries(names.map((key, i) => [key, tensors[i]!]));
-        const { value, grads } = tf.valueAndGrads((...tensors) => crossEntropy(named(tensors), ids, attention))(
-          Object.values(w),
-        );
+        const { value, grads } = tf.valueAndGrads((...tensors) => {
+          const of = named(tensors);
+          return crossEntropy(of, rowsOf(of, ids, attention), ids, attention);
+        })(Object.values(w));
         return { value, grads: named(grads) };
       });
       const { value, grads } = run(weights, golden.ids as tf.Tensor2D, golden.attention_mask as tf.Tensor2D);
@@ -168,10 +179,10 @@ describe.each(models)("%s", (name) => {
     });
 
     /** Mean cross-entropy over the pairs of neighbours that are both attended. */
-    function crossEntropy(w: Weights, ids: tf.Tensor2D, attention: tf.Tensor2D): tf.Scalar {
+    function crossEntropy(w: Weights, hidden_BTD: tf.Tensor3D, ids: tf.Tensor2D, attention: tf.Tensor2D): tf.Scalar {
       const [B, T] = ids.shape;
       const next = ids.slice([0, 1], [B, T - 1]).flatten() as tf.Tensor1D;
-      const hidden = wholeRows(w, ids, attention).slice([0, 0, 0], [B, T - 1, -1]) as tf.Tensor3D;
+      const hidden = hidden_BTD.slice([0, 0, 0], [B, T - 1, -1]) as tf.Tensor3D;
       const logp = tf.logSoftmax(wholeLogits(w, hidden)).reshape([B * (T - 1), -1]);
       const pairs = attention
         .slice([0, 0], [B, T - 1])

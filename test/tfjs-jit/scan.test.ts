@@ -126,6 +126,19 @@ describe("the gradient of scan", () => {
     expectClose(gradients, differences(loss as (...x: tf.Tensor[]) => tf.Tensor, h, x, w, v), 2);
   });
 
+  test("through a clone that fn makes of a tensor from outside, and keeps that tensor until then", () => {
+    const f = (x: tf.Tensor, w: tf.Tensor) =>
+      tf.grad((w: tf.Tensor) =>
+        tf.tidy(() => {
+          const outer = w.mul(2);
+          const step = (c: tf.Tensor, row: tf.Tensor) => [c.add(row.mul(outer.clone())), null] as const;
+          return scan(step, scalar(0), x)[0].square() as tf.Scalar;
+        }),
+      )(w);
+    // (2 w (1 + 2 + 3))^2 = 144 w^2
+    expect(both((x, w) => [f(x!, w!)], tf.tensor1d([1, 2, 3]), scalar(5))).toEqual([[288 * 5]]);
+  });
+
   test("only to what is asked", () => {
     const all = both((...x) => tf.grads((h, xs, w, v) => loss(h, xs, w, v))(x), h, x, w, v);
     for (let k = 0; k < 4; k++) {

@@ -366,3 +366,21 @@ engine.startScope = (name) => {
     );
   upstream.startScope(name);
 };
+
+// A clone shares the data of its tensor, and nobody would know which tensor from outside a loop refers to: of such a one it
+// is an op as any other.
+const identity = tf.getKernel("Identity", "tensorflow");
+tf.unregisterKernel("Identity", "tensorflow");
+tf.registerKernel({
+  ...identity,
+  kernelFunc: (args) => {
+    const { x } = args.inputs as { x: tf.Tensor };
+    const isOwn = (trace: Trace) =>
+      trace.written.has(x.dataId) || trace.symbols.has(backend.tensorMap.get(x.dataId).id);
+    if (current === null || isOwn(current)) return identity.kernelFunc(args);
+    const type = typeAttribute("T", backend.getDTypeInteger(x.dtype));
+    return backend.createOutputTensor(
+      backend.binding.executeOp("Identity", [type], backend.getInputTensorIds([x]), 1)[0]!,
+    );
+  },
+});
