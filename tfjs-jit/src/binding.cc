@@ -13,6 +13,7 @@
 //   graphToFunction(graph, name, inputs, outputs)         registers the function in this environment's context;
 //                                                           ops without outputs (assignments) run as its effects
 //   removeFunction(name)                                  forgets it
+//   tensorNode(tensorId) -> node                          what an eager tensor is
 //
 // A node is {id, dtype, shape}; shape is null where the rank is unknown and has -1 where a size is. State belongs to
 // the graph or to the environment: nothing here is static.
@@ -127,25 +128,40 @@ napi_value Number(napi_env env, int64_t number) {
   return value;
 }
 
-napi_value NodeOf(napi_env env, const Graph &graph, size_t id) {
-  const TF_Output output = graph.outputs[id];
-  TF_AutoStatus status;
-  const int rank = TF_GraphGetTensorNumDims(graph.graph, output, status.status);
+napi_value NewNode(napi_env env, int64_t id, TF_DataType dtype, const std::vector<int64_t> *sizes) {
   napi_value node, shape;
   napi_create_object(env, &node);
   napi_set_named_property(env, node, "id", Number(env, id));
-  napi_set_named_property(env, node, "dtype", Number(env, TF_OperationOutputType(output)));
-  if (rank < 0) {
-    napi_get_null(env, &shape);
+  napi_set_named_property(env, node, "dtype", Number(env, dtype));
+  if (sizes) {
+    napi_create_array_with_length(env, sizes->size(), &shape);
+    for (size_t i = 0; i < sizes->size(); i++) napi_set_element(env, shape, i, Number(env, (*sizes)[i]));
   } else {
-    std::vector<int64_t> sizes(rank);
-    TF_GraphGetTensorShape(graph.graph, output, sizes.data(), rank, status.status);
-    napi_create_array_with_length(env, rank, &shape);
-    for (int i = 0; i < rank; i++) napi_set_element(env, shape, i, Number(env, sizes[i]));
+    napi_get_null(env, &shape);
   }
-  ENSURE_TF_OK_RETVAL(env, status, nullptr);
   napi_set_named_property(env, node, "shape", shape);
   return node;
+}
+
+napi_value NodeOf(napi_env env, const Graph &graph, size_t id) {
+  const TF_Output output = graph.outputs[id];
+  const TF_DataType dtype = TF_OperationOutputType(output);
+  TF_AutoStatus status;
+  const int rank = TF_GraphGetTensorNumDims(graph.graph, output, status.status);
+  ENSURE_TF_OK_RETVAL(env, status, nullptr);
+  if (rank < 0) return NewNode(env, id, dtype, nullptr);
+  std::vector<int64_t> sizes(rank);
+  TF_GraphGetTensorShape(graph.graph, output, sizes.data(), rank, status.status);
+  ENSURE_TF_OK_RETVAL(env, status, nullptr);
+  return NewNode(env, id, dtype, &sizes);
+}
+
+TFE_TensorHandle *HandleOf(napi_env env, napi_value tensor_id) {
+  const auto &handles = GetTFJSBackend(env)->tfe_handle_map_;
+  const auto handle = handles.find(static_cast<int32_t>(IntOf(env, tensor_id)));
+  if (handle != handles.end()) return handle->second;
+  NAPI_THROW_ERROR(env, "no eager tensor has this id");
+  return nullptr;
 }
 
 // Finishes an op and gives its outputs as nodes; null with a pending exception where TensorFlow refuses it.
@@ -289,14 +305,10 @@ napi_value GraphConstant(napi_env env, napi_callback_info info) {
   if (!Arguments(env, info, args)) return nullptr;
   Graph *graph = GraphOf(env, args[0]);
   if (!graph) return nullptr;
-  const auto &handles = GetTFJSBackend(env)->tfe_handle_map_;
-  const auto handle = handles.find(static_cast<int32_t>(IntOf(env, args[1])));
-  if (handle == handles.end()) {
-    NAPI_THROW_ERROR(env, "no eager tensor has this id");
-    return nullptr;
-  }
+  TFE_TensorHandle *handle = HandleOf(env, args[1]);
+  if (!handle) return nullptr;
   TF_AutoStatus status;
-  TF_AutoTensor tensor(TFE_TensorHandleResolve(handle->second, status.status));
+  TF_AutoTensor tensor(TFE_TensorHandleResolve(handle, status.status));
   ENSURE_TF_OK_RETVAL(env, status, nullptr);
   auto *op = TF_NewOperation(graph->graph, "Const", graph->NextName().c_str());
   TF_SetAttrType(op, "dtype", TF_TensorType(tensor.tensor));
@@ -366,6 +378,18 @@ napi_value RemoveFunction(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+napi_value TensorNode(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  if (!Arguments(env, info, args)) return nullptr;
+  TFE_TensorHandle *handle = HandleOf(env, args[0]);
+  if (!handle) return nullptr;
+  TF_AutoStatus status;
+  std::vector<int64_t> sizes(TFE_TensorHandleNumDims(handle, status.status));
+  for (size_t i = 0; i < sizes.size(); i++) sizes[i] = TFE_TensorHandleDim(handle, static_cast<int>(i), status.status);
+  ENSURE_TF_OK_RETVAL(env, status, nullptr);
+  return NewNode(env, IntOf(env, args[0]), TFE_TensorHandleDataType(handle), &sizes);
+}
+
 // A step allocates and frees the same large buffers again and again. Left to itself, glibc gives each back to the kernel,
 // which clears its pages when it hands them out the next time: a fifth of a training step on two cores.
 void KeepFreedMemory() {
@@ -399,13 +423,14 @@ NAPI_MODULE_INIT() {
   const std::pair<const char *, napi_callback> functions[] = {
       {"graphCreate", GraphCreate},     {"graphPlaceholder", GraphPlaceholder}, {"graphConstant", GraphConstant}, {"graphOp", GraphOp},
       {"graphSetShape", GraphSetShape}, {"graphToFunction", GraphToFunction},   {"removeFunction", RemoveFunction},
+      {"tensorNode", TensorNode},
   };
   for (const auto &[name, callback] : functions) {
     napi_value function;
     napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function);
     napi_set_named_property(env, exports, name, function);
   }
-  const std::pair<const char *, int> constants[] = {{"TF_ATTR_FUNC", TF_ATTR_FUNC}};
+  const std::pair<const char *, int> constants[] = {{"TF_ATTR_FUNC", TF_ATTR_FUNC}, {"TF_BFLOAT16", TF_BFLOAT16}};
   for (const auto &[name, value] : constants) AssignIntProperty(env, exports, name, value);
   return exports;
 }

@@ -20,6 +20,8 @@ export type Branch = {
   readonly name: string;
   readonly inputs: number[];
   readonly result: unknown;
+  /** Of the result, by the time that it is traced: its tensors end with the trace. */
+  readonly kinds: readonly string[];
   readonly outputs: tf.Tensor[];
   readonly symbols: number[];
 };
@@ -43,6 +45,7 @@ export function traceBranch(
       name: functionName(`${outer.root}_${what}`),
       inputs,
       result,
+      kinds: kindsOf(result),
       outputs,
       symbols: outputs.map((tensor) => symbolOf(trace, tensor)),
     };
@@ -147,14 +150,20 @@ export function tensorsOf(what: string, tree: unknown, mayHoldNull = false): tf.
   });
 }
 
-/** The state of a loop, or the results of two branches, must agree in nesting, shapes and dtypes. */
-export function checkSame(what: string, a: unknown, whenA: string, b: unknown, whenB: string): void {
-  const [left, right] = [leavesOf(a), leavesOf(b)].map((leaves) =>
-    leaves.map(({ leaf, path }) => `${path}${path && " "}${describe(leaf as tf.Tensor)}`),
-  ) as [string[], string[]];
+/** What the state of a loop must keep, and the results of branches must share: where each tensor is, shape and dtype. */
+export const kindsOf = (tree: unknown): string[] =>
+  leavesOf(tree).map(({ leaf, path }) => `${path}${path && " "}${describe(leaf as tf.Tensor)}`);
+
+export function checkSame(
+  what: string,
+  left: readonly string[],
+  whenLeft: string,
+  right: readonly string[],
+  whenRight: string,
+): void {
   for (let i = 0; i < Math.max(left.length, right.length); i++)
     if (left[i] !== right[i])
       throw new TypeError(
-        `${what}: ${left[i] ?? "nothing"} ${whenA}, but ${right[i] ?? "nothing"} ${whenB}; shapes and dtypes must agree`,
+        `${what}: ${left[i] ?? "nothing"} ${whenLeft}, but ${right[i] ?? "nothing"} ${whenRight}; shapes and dtypes must agree`,
       );
 }

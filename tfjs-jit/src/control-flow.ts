@@ -1,6 +1,16 @@
 // Loops and branches that depend on data: traced inside jit, plain JavaScript outside it.
 
-import { addCase, addIf, addWhile, type Branch, checkSame, rebuild, tensorsOf, traceBranch } from "./branch.js";
+import {
+  addCase,
+  addIf,
+  addWhile,
+  type Branch,
+  checkSame,
+  kindsOf,
+  rebuild,
+  tensorsOf,
+  traceBranch,
+} from "./branch.js";
 import { describe, tf } from "./native.js";
 import { onTape } from "./tape.js";
 import { currentTrace, symbolOf, type Trace, tensorOf } from "./trace.js";
@@ -25,7 +35,7 @@ export function whileLoop<V>(condition: (vars: V) => tf.Tensor, body: (vars: V) 
       throw new TypeError(
         `${what}: the condition must be one bool scalar, got ${test.outputs.map(describe).join(", ")}`,
       );
-    checkSame(what, vars, "on entry", step.result, "after the body");
+    checkSame(what, kindsOf(vars), "on entry", step.kinds, "after the body");
     return { result: vars, outputs: addWhile(trace, test, step, symbols), parts: [test, step] };
   });
 }
@@ -41,7 +51,7 @@ export function cond<V>(predicate: tf.Tensor, whenTrue: () => V, whenFalse: () =
   return withoutGradient(what, trace, [predicate], () => {
     const yes = traceBranch(`${what} true branch`, trace, [], whenTrue);
     const no = traceBranch(`${what} false branch`, trace, [], whenFalse);
-    checkSame(what, yes.result, "in the true branch", no.result, "in the false branch");
+    checkSame(what, yes.kinds, "in the true branch", no.kinds, "in the false branch");
     return { result: yes.result, outputs: addIf(trace, symbolOf(trace, predicate), yes, no), parts: [yes, no] };
   });
 }
@@ -63,8 +73,8 @@ export function switchCase<V>(index: tf.Tensor, branches: readonly (() => V)[]):
   return withoutGradient(what, trace, [index], () => {
     const parts = branches.map((branch, i) => traceBranch(`${what} branch ${i}`, trace, [], branch));
     const [first, ...others] = parts as [Branch, ...Branch[]];
-    for (const [i, { result }] of others.entries())
-      checkSame(what, first.result, "in branch 0", result, `in branch ${i + 1}`);
+    for (const [i, { kinds }] of others.entries())
+      checkSame(what, first.kinds, "in branch 0", kinds, `in branch ${i + 1}`);
     return { result: first.result, outputs: addCase(trace, symbolOf(trace, index), parts), parts };
   });
 }
@@ -74,7 +84,7 @@ function loopNow<V>(condition: (vars: V) => tf.Tensor, body: (vars: V) => V, var
   let now = tf.tidy(() => mapTree(vars, (leaf) => (leaf as tf.Tensor).clone()) as tf.TensorContainer) as V;
   while (tf.tidy(() => condition(now).dataSync()[0])) {
     const next = tf.tidy(() => body(now) as tf.TensorContainer) as V;
-    checkSame("whileLoop", vars, "on entry", next, "after the body");
+    checkSame("whileLoop", kindsOf(vars), "on entry", kindsOf(next), "after the body");
     const kept = new Set(tensorsOf("whileLoop", next));
     for (const tensor of tensorsOf("whileLoop", now)) if (!kept.has(tensor) && !initial.has(tensor)) tensor.dispose();
     now = next;

@@ -1,5 +1,8 @@
 // tfjs on a current TensorFlow, and jit() for tfjs code. README.md tells how it works.
 
+import "./hooks.js";
+
+export { bfloat16Tensor, isBfloat16, toBfloat16, toFloat32 } from "./bfloat16.js";
 export { cond, switchCase, whileLoop } from "./control-flow.js";
 export { type Jitted, jit } from "./jit.js";
 export { tf } from "./native.js";

@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { mendCompileCache } from "./compile-cache.js";
-import { type Attribute, backend, describe, engine, native, tf } from "./native.js";
+import { type Attribute, backend, describe, engine, native, nativeDtype, tf } from "./native.js";
 import {
   addAssignments,
   addPlaceholder,
@@ -131,7 +131,7 @@ function compile<A extends readonly unknown[], R>(what: string, key: string, fn:
     const traced = mapTree(args, (leaf) => {
       if (!(leaf instanceof tf.Tensor || leaf instanceof Variable)) return leaf;
       const isVariable = leaf instanceof Variable;
-      const dtype = isVariable ? native.TF_RESOURCE : backend.getDTypeInteger(leaf.dtype);
+      const dtype = isVariable ? native.TF_RESOURCE : nativeDtype(leaf);
       const symbol = addPlaceholder(trace, dtype, isVariable ? [] : leaf.shape, "an argument");
       inputs.push(symbol);
       if (!isVariable) return tensorOf(trace, symbol);

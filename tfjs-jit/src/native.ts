@@ -18,7 +18,7 @@ export type TensorMetadata = { id: number; dtype: number; shape: number[] };
 /** Ids of inputs; an inner array is one list input. */
 export type Inputs = readonly (number | readonly number[])[];
 
-/** binding.cc says what each of these does; the first four are upstream's. */
+/** binding.cc says what each of these does; those that it does not list are upstream's. */
 export type Binding = {
   executeOp(
     type: string,
@@ -42,6 +42,8 @@ export type Binding = {
   graphSetShape(graph: Graph, id: number, shape: readonly number[]): GraphNode;
   graphToFunction(graph: Graph, name: string, inputs: readonly number[], outputs: readonly number[]): void;
   removeFunction(name: string): void;
+  tensorNode(id: number): GraphNode;
+  tensorDataSync(id: number): tf.backend_util.BackendValues;
   readonly TF_ATTR_STRING: number;
   readonly TF_ATTR_INT: number;
   readonly TF_ATTR_BOOL: number;
@@ -49,7 +51,9 @@ export type Binding = {
   readonly TF_ATTR_SHAPE: number;
   readonly TF_ATTR_FUNC: number;
   readonly TF_FLOAT: number;
+  readonly TF_BFLOAT16: number;
   readonly TF_INT32: number;
+  readonly TF_UINT8: number;
   readonly TF_BOOL: number;
   readonly TF_RESOURCE: number;
 };
@@ -59,7 +63,11 @@ export type TensorData = { shape: number[]; dtype: number; id: number; values: A
 
 export type Backend = {
   binding: Binding;
-  readonly tensorMap: { get(dataId: object): TensorData; has(dataId: object): boolean };
+  readonly tensorMap: {
+    get(dataId: object): TensorData;
+    has(dataId: object): boolean;
+    set(dataId: object, data: TensorData & { refCount: number }): void;
+  };
   getInputTensorIds(tensors: readonly { dataId: object }[]): number[];
   createOutputTensor(metadata: TensorMetadata): tf.Tensor;
   getDTypeInteger(dtype: string): number;
@@ -80,6 +88,8 @@ export type EngineState = {
   activeTape?: TapeNode[] | null;
   gradientDepth: number;
   kernelDepth: number;
+  /** Of the tensors that tf.memory counts. */
+  numBytes: number;
   registeredVariables: Record<string, tf.Variable>;
 };
 
@@ -87,6 +97,9 @@ export type Engine = {
   readonly state: EngineState;
   startScope(name?: string): void;
   endScope(result?: unknown): void;
+  makeTensorFromTensorInfo(info: { dataId: object; shape: number[]; dtype: tf.DataType }): tf.Tensor;
+  trackTensor(tensor: tf.Tensor, backend: unknown): void;
+  disposeTensor(tensor: tf.Tensor): void;
   runKernelFunc(kernel: {
     forwardFunc: (backend: unknown, save: (tensors: tf.Tensor[]) => void) => tf.Tensor | tf.Tensor[];
     backwardsFunc: (dy: tf.Tensor | tf.Tensor[], saved: tf.Tensor[]) => Record<string, () => tf.Tensor>;
@@ -108,16 +121,30 @@ export const engine: Engine = tf.engine() as unknown as Engine;
 /** The binding as compiled: executes ops, whatever is being traced. */
 export const native: Binding = backend.binding;
 
+/** A tensor or a Variable; a Variable says itself what it is. */
+type Typed = { readonly dtype: tf.DataType; readonly dataId?: object; readonly isBfloat16?: boolean };
+
+/** Whether a tensor or Variable, float32 to tfjs, is bfloat16 in truth. */
+export const isBfloat16 = ({ dataId, isBfloat16 = false }: Typed): boolean =>
+  dataId === undefined
+    ? isBfloat16
+    : backend.tensorMap.has(dataId) && backend.tensorMap.get(dataId).dtype === native.TF_BFLOAT16;
+
+/** TensorFlow's number of the dtype. */
+export const nativeDtype = (x: Typed): number =>
+  isBfloat16(x) ? native.TF_BFLOAT16 : backend.getDTypeInteger(x.dtype);
+
 /** The names of the dtypes that tensors have here. */
 export const dtypeName = (dtype: number): string =>
   new Map([
     [native.TF_FLOAT, "float32"],
+    [native.TF_BFLOAT16, "bfloat16"],
     [native.TF_INT32, "int32"],
     [native.TF_BOOL, "bool"],
   ]).get(dtype) ?? `TensorFlow dtype ${dtype}`;
 
-/** For messages: float32[2,3]. */
-export const describe = (tensor: { dtype: string; shape: readonly number[] }): string =>
-  `${tensor.dtype}[${tensor.shape}]`;
+/** For messages and keys: float32[2,3]. */
+export const describe = (x: Typed & { readonly shape: readonly number[] }): string =>
+  `${isBfloat16(x) ? "bfloat16" : x.dtype}[${x.shape}]`;
 
 export { tf };

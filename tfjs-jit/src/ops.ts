@@ -1,7 +1,8 @@
 // Ops that tfjs lacks, or has in a form that cannot be traced; each with its gradient where one exists.
 // Shape suffixes: V rows of a table, D its width, N rows, K columns picked.
 
-import { type Attribute, backend, native, tf } from "./native.js";
+import { zerosOf } from "./bfloat16.js";
+import { type Attribute, backend, native, nativeDtype, tf } from "./native.js";
 import { currentTrace, typeAttribute } from "./trace.js";
 
 /** Any TensorFlow op by name, eagerly or traced. It has no gradient: wrap it in tf.customGrad for one. */
@@ -78,7 +79,7 @@ export function dynamicSlice(x: tf.Tensor, start: readonly Index[], size: readon
     return tf.customGrad((input, save) => {
       (save as tf.GradSaveFunc)([begin]);
       const value = slice(input as tf.Tensor, begin, int32(size));
-      const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => update(tf.zeros(x.shape, x.dtype), dy, saved[0]!);
+      const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => update(zerosOf(nativeDtype(dy), x.shape), dy, saved[0]!);
       return { value, gradFunc };
     })(x);
   });
@@ -92,7 +93,7 @@ export function dynamicUpdateSlice(x: tf.Tensor, block: tf.Tensor, start: readon
       (save as tf.GradSaveFunc)([begin]);
       const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
         const at = tf.unstack(saved[0]!);
-        return [update(dy, tf.zeros(block.shape, block.dtype), saved[0]!), dynamicSlice(dy, at, block.shape)];
+        return [update(dy, zerosOf(nativeDtype(dy), block.shape), saved[0]!), dynamicSlice(dy, at, block.shape)];
       };
       return { value: update(input as tf.Tensor, value as tf.Tensor, begin), gradFunc };
     })(x, block);

@@ -1,7 +1,8 @@
 // The traced loop of scan, and one iteration of it.
 
-import { addWhile, checkSame, rebuild, tensorsOf, traceBranch } from "./branch.js";
-import { dtypeName, tf } from "./native.js";
+import { zerosOf } from "./bfloat16.js";
+import { addWhile, checkSame, kindsOf, rebuild, tensorsOf, traceBranch } from "./branch.js";
+import { tf } from "./native.js";
 import { dynamicUpdateSlice } from "./ops.js";
 import { type Row, rowAt, sourcesOf } from "./rows.js";
 import { addPlaceholder, currentTrace, symbolOf, type Trace, tensorOf } from "./trace.js";
@@ -30,7 +31,7 @@ export function iterate<C, X, Y>(
   if (!Array.isArray(result) || result.length !== 2)
     throw new TypeError(`${what}: fn must give [carry, y]; where there is no y, [carry, null]`);
   const [next, y] = result as [C, Y];
-  checkSame(what, before, "on entry", next, "after fn");
+  checkSame(what, kindsOf(before), "on entry", kindsOf(next), "after fn");
   const ys = tensorsOf(`${what}: y`, y, true);
   return { next: tensorsOf(what, next), ys: keepsCarries ? [...ys, ...carry] : ys, y };
 }
@@ -61,7 +62,7 @@ export function addScan<C, X, Y>(trace: Trace, loop: Loop<C, X, Y>) {
     return [n!.add(int32(1)), ...made.next, ...filled];
   });
   body.inputs.push(...stacks.map(({ symbol }) => symbol));
-  const state = [...initial, ...stacks.map(({ dtype, shape }) => tf.zeros(shape, dtypeName(dtype) as tf.DataType))];
+  const state = [...initial, ...stacks.map(({ dtype, shape }) => zerosOf(dtype, shape))];
   const condition = traceBranch(`${what} condition`, trace, state, ([n]) => n!.less(int32(rows)));
   const symbols = state.map((tensor) => symbolOf(trace, tensor));
   const [, ...outputs] = addWhile(trace, condition, body, symbols).map((symbol) => tensorOf(trace, symbol));

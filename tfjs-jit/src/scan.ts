@@ -1,5 +1,6 @@
 // scan: a loop over rows that has a gradient.
 
+import { toDtypeOf } from "./bfloat16.js";
 import { rebuild, tensorsOf } from "./branch.js";
 import { tf } from "./native.js";
 import { countRows, describeSource, type Row, Rows, sourcesOf, tensorsIn, unstackRows } from "./rows.js";
@@ -119,11 +120,18 @@ function backwards<C, X, Y>(
     const gradients = pullBack(again, at, [...state.carry, ...dy]);
     const ofOuter = gradients.slice(initEnd + wantedXs.length);
     return [
-      { carry: gradients.slice(0, initEnd), outer: state.outer.map((sum, k) => sum.add(ofOuter[k]!)) },
+      {
+        // The state of a loop keeps its dtype, so a bfloat16 carry has a bfloat16 gradient.
+        carry: gradients.slice(0, initEnd).map((gradient, k) => toDtypeOf(state.carry[k]!, gradient)),
+        outer: state.outer.map((sum, k) => sum.add(ofOuter[k]!)),
+      },
       gradients.slice(initEnd, initEnd + wantedXs.length),
     ];
   };
-  const last = carries.flatMap((tensor, k) => (isFloat(tensor) ? [dys[k] ?? tf.zeros(tensor.shape.slice(1))] : []));
+  const last = carries.flatMap((tensor, k) => {
+    if (!isFloat(tensor)) return [];
+    return [toDtypeOf(tensor, dys[k] ?? tf.zeros(tensor.shape.slice(1)))];
+  });
   const [first, dXs] = scan(back, { carry: last, outer: wantedOuter.map((tensor) => tf.zeros(tensor.shape)) }, backXs, {
     reverse: !loop.isReverse,
   });

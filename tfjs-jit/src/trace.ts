@@ -1,5 +1,5 @@
-// Recording tfjs code as a graph. Every tfjs kernel ends in backend.binding.executeOp; while a trace is on, the op
-// goes into the trace's graph instead of being run, and its outputs are symbols: tensors whose id is negative.
+// Recording tfjs code as a graph. While a trace is on, an op goes into the trace's graph instead of being run (hooks.ts),
+// and its outputs are symbols: tensors whose id is negative.
 
 import {
   type Attribute,
@@ -10,6 +10,7 @@ import {
   type GraphNode,
   type Inputs,
   native,
+  nativeDtype,
   tf,
 } from "./native.js";
 import type { Variable } from "./variable.js";
@@ -56,7 +57,7 @@ export type Trace = {
 
 let current: Trace | null = null;
 let nextSymbol = -2; // tfjs-node deletes no id below 0, and -1 means "not uploaded yet"
-const isSymbol = (id: number) => id <= -2;
+export const isSymbol = (id: number) => id <= -2;
 
 /** The trace that records now; null where ops run at once. */
 export const currentTrace = (): Trace | null => current;
@@ -142,8 +143,7 @@ export function symbolOf(trace: Trace, tensor: { dataId: object }): number {
   const { dataId } = tensor;
   const data = backend.tensorMap.get(dataId);
   if (data === undefined) throw new Error(`${trace.what}: a tensor is used after it was disposed`);
-  if (tensor instanceof tf.Tensor && !trace.symbols.has(data.id) && !trace.written.has(dataId))
-    trace.foreign.add(tensor);
+  if (tensor instanceof tf.Tensor && !isOwn(trace, tensor)) trace.foreign.add(tensor);
   if (isSymbol(data.id)) return inner(trace, data.id);
   const known = trace.known.get(dataId);
   if (known !== undefined) return known;
@@ -172,10 +172,13 @@ export function inner(trace: Trace, id: number): number {
 /** Keeps tensors that scopes would dispose before their gradient is taken. Those of enclosing traces live longer anyway. */
 export function keep(trace: Trace, tensors: Iterable<tf.Tensor>): void {
   for (const tensor of tensors) {
-    const isOwn = trace.written.has(tensor.dataId) || trace.symbols.has(backend.tensorMap.get(tensor.dataId).id);
-    if (isOwn && !tensor.kept) trace.kept.push(tf.keep(tensor));
+    if (isOwn(trace, tensor) && !tensor.kept) trace.kept.push(tf.keep(tensor));
   }
 }
+
+/** Whether a tensor was made while this trace recorded, and not outside it. */
+export const isOwn = (trace: Trace, { dataId }: { dataId: object }): boolean =>
+  trace.written.has(dataId) || trace.symbols.has(backend.tensorMap.get(dataId).id);
 
 const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 
@@ -233,7 +236,7 @@ export function variableState(trace: Trace, variable: Variable, resource?: numbe
     handle = addPlaceholder(root, native.TF_RESOURCE, [], "a Variable");
     root.captures.push({ from: { kind: "variable", variable }, symbol: handle });
   }
-  const dtype = backend.getDTypeInteger(variable.dtype);
+  const dtype = nativeDtype(variable);
   const nodeId = root.symbols.get(handle)!.node.id;
   const [node] = native.graphOp(root.graph, "ReadVariableOp", [typeAttribute("dtype", dtype)], [nodeId], []);
   const read = addSymbol(root, native.graphSetShape(root.graph, node!.id, variable.shape), "ReadVariableOp");
@@ -246,13 +249,7 @@ export function variableState(trace: Trace, variable: Variable, resource?: numbe
 export function addAssignments(trace: Trace): void {
   for (const [variable, { resource, read, value }] of trace.variables)
     if (value !== read)
-      addOp(
-        trace,
-        "AssignVariableOp",
-        [typeAttribute("dtype", backend.getDTypeInteger(variable.dtype))],
-        [resource, value],
-        [read],
-      );
+      addOp(trace, "AssignVariableOp", [typeAttribute("dtype", nativeDtype(variable))], [resource, value], [read]);
 }
 
 const timesNamed = new Map<string, number>();
@@ -283,104 +280,4 @@ export const typeAttribute = (name: string, dtype: number | readonly number[]): 
   name,
   type: native.TF_ATTR_TYPE,
   value: dtype,
-});
-
-/** tfjs draws these in JavaScript or from a stateful op: inside a trace they would be drawn once and frozen. */
-const RANDOM = new Set(
-  [
-    "rand",
-    "randomNormal",
-    "randomStandardNormal",
-    "randomUniform",
-    "randomUniformInt",
-    "randomGamma",
-    "truncatedNormal",
-    "multinomial",
-    "dropout",
-  ].map((name) => `${name}__op`),
-);
-
-// The hooks. With no trace on, each is upstream's own function.
-const upstream = {
-  getInputTensorIds: backend.getInputTensorIds.bind(backend),
-  readSync: backend.readSync.bind(backend),
-  move: backend.move.bind(backend),
-  startScope: engine.startScope.bind(engine),
-};
-
-backend.binding = Object.create(native, {
-  executeOp: {
-    value: (type: string, attributes: readonly Attribute[], inputs: readonly number[], outputs: number) => {
-      if (current === null) return native.executeOp(type, attributes, inputs, outputs);
-      for (const { from } of current.captures)
-        if (typeof from !== "number" && from.kind === "tensor" && from.op === "") from.op = type;
-      // An op with the attribute N takes its first N inputs as one list.
-      const count = attributes.find(({ name }) => name === "N")?.value as number | undefined;
-      const grouped = count === undefined ? inputs : [inputs.slice(0, count), ...inputs.slice(count)];
-      const trace = current;
-      return addOp(
-        trace,
-        type,
-        attributes.filter(({ name }) => name !== "N"),
-        grouped,
-      ).map((id) => {
-        const { dtype, shape } = trace.symbols.get(id)!.node;
-        return { id, dtype, shape };
-      });
-    },
-  },
-});
-
-backend.getInputTensorIds = (tensors) => {
-  if (current !== null) {
-    const trace = current;
-    return tensors.map((tensor) => symbolOf(trace, tensor));
-  }
-  const ids = upstream.getInputTensorIds(tensors);
-  if (ids.some(isSymbol))
-    throw new Error("a traced tensor is used after its trace ended; return it from the compiled function instead");
-  return ids;
-};
-
-backend.readSync = (dataId) => {
-  const data = backend.tensorMap.get(dataId);
-  if (data === undefined || !isSymbol(data.id)) return upstream.readSync(dataId);
-  let about = "a finished trace";
-  for (let t = current; t !== null; t = t.parent) about = t.symbols.get(data.id)?.about ?? about;
-  throw new Error(
-    `${current?.what ?? "jit"}: the output of op ${about} is read while it is being traced, and has no value yet; ` +
-      "return it and read it outside, or decide with cond or whileLoop",
-  );
-};
-
-backend.move = (dataId, ...rest) => {
-  current?.written.add(dataId);
-  upstream.move(dataId, ...rest);
-};
-
-engine.startScope = (name) => {
-  if (current !== null && name !== undefined && RANDOM.has(name))
-    throw new Error(
-      `${current.what}: tf.${name.replace("__op", "")} would be drawn once, while tracing, and stay the same at every call; ` +
-        "use randomUniform(seed, counter, shape) of tfjs-jit",
-    );
-  upstream.startScope(name);
-};
-
-// A clone shares the data of its tensor, and nobody would know which tensor from outside a loop refers to: of such a one it
-// is an op as any other.
-const identity = tf.getKernel("Identity", "tensorflow");
-tf.unregisterKernel("Identity", "tensorflow");
-tf.registerKernel({
-  ...identity,
-  kernelFunc: (args) => {
-    const { x } = args.inputs as { x: tf.Tensor };
-    const isOwn = (trace: Trace) =>
-      trace.written.has(x.dataId) || trace.symbols.has(backend.tensorMap.get(x.dataId).id);
-    if (current === null || isOwn(current)) return identity.kernelFunc(args);
-    const type = typeAttribute("T", backend.getDTypeInteger(x.dtype));
-    return backend.createOutputTensor(
-      backend.binding.executeOp("Identity", [type], backend.getInputTensorIds([x]), 1)[0]!,
-    );
-  },
 });

@@ -1,6 +1,6 @@
 // State that a compiled function updates in place.
 
-import { type Attribute, backend, describe, native, type tf } from "./native.js";
+import { type Attribute, backend, describe, isBfloat16, native, nativeDtype, type tf } from "./native.js";
 import { currentTrace, inner, symbolOf, tensorOf, typeAttribute, variableState } from "./trace.js";
 
 // TensorFlow's own name for a resource without one: such a resource is freed with its last handle
@@ -15,6 +15,7 @@ const ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347";
 export class Variable {
   readonly shape: readonly number[];
   readonly dtype: tf.DataType;
+  readonly isBfloat16: boolean;
   /** The binding's id of the resource handle. */
   readonly handle: number;
   #disposed = false;
@@ -23,6 +24,7 @@ export class Variable {
   constructor(initial: tf.Tensor) {
     this.shape = [...initial.shape];
     this.dtype = initial.dtype;
+    this.isBfloat16 = isBfloat16(initial);
     const text = (name: string, value: string): Attribute => ({ name, type: native.TF_ATTR_STRING, value });
     const attributes = [
       this.#dtypeAttribute(),
@@ -44,11 +46,17 @@ export class Variable {
     );
   }
 
-  /** Replaces the value by one of the same shape and dtype. */
+  /**
+   * Replaces the value by one of the same shape and dtype. float32 for bfloat16 is an error: who rounds a state at each
+   * step loses the small ones, so that is written as toBfloat16 where it is meant.
+   */
   assign(value: tf.Tensor): void {
     this.#check("assign");
-    if (value.dtype !== this.dtype || value.shape.join() !== this.shape.join())
-      throw new TypeError(`Variable.assign: expected ${describe(this)}, got ${describe(value)}`);
+    if (describe(value) !== describe(this)) {
+      const cast = this.isBfloat16 ? "toBfloat16" : "toFloat32";
+      const help = value.dtype === this.dtype && isBfloat16(value) !== this.isBfloat16 ? `; cast it with ${cast}` : "";
+      throw new TypeError(`Variable.assign: expected ${describe(this)}, got ${describe(value)}${help}`);
+    }
     const trace = currentTrace();
     if (trace !== null) {
       if (trace.parent !== null)
@@ -58,7 +66,7 @@ export class Variable {
     }
     // A tensor made from a JavaScript array may share its memory, which an update in place would write to: copy.
     const [input] = backend.getInputTensorIds([value]);
-    const [copy] = native.executeOp("DeepCopy", [typeAttribute("T", backend.getDTypeInteger(this.dtype))], [input!], 1);
+    const [copy] = native.executeOp("DeepCopy", [typeAttribute("T", nativeDtype(this))], [input!], 1);
     native.executeOp("AssignVariableOp", [this.#dtypeAttribute()], [this.handle, copy!.id], 0);
     native.deleteTensor(copy!.id);
   }
@@ -75,7 +83,7 @@ export class Variable {
   }
 
   #dtypeAttribute(): Attribute {
-    return typeAttribute("dtype", backend.getDTypeInteger(this.dtype));
+    return typeAttribute("dtype", nativeDtype(this));
   }
 
   #check(what: string): void {
