@@ -12,6 +12,7 @@ import {
   functionName,
   record,
   symbolOf,
+  type Trace,
   tensorOf,
   variableState,
 } from "./trace.js";
@@ -44,6 +45,17 @@ class Output {
 /** HEDDLE_JIT=0 runs everything op by op. Read at each call, so that a test can compare the two. */
 const isOff = () => process.env.HEDDLE_JIT === "0";
 
+export type JitOptions = {
+  /** For messages. */
+  readonly name?: string;
+  /**
+   * Without XLA the graph runs on TensorFlow's own kernels: op after op, but with no JavaScript in between, and nothing to
+   * compile. On a CPU their bfloat16 matrix products are faster than XLA's.
+   * @default true
+   */
+  readonly xla?: boolean;
+};
+
 const MUST_COMPILE: readonly Attribute[] = [{ name: "_XlaMustCompile", type: native.TF_ATTR_BOOL, value: true }];
 
 /**
@@ -53,11 +65,9 @@ const MUST_COMPILE: readonly Attribute[] = [{ name: "_XlaMustCompile", type: nat
  * and Variable; only int32 tensors of at most 16 elements are frozen in. Inside another jit it is inlined; within a
  * gradient that was begun outside it runs op by op.
  */
-export function jit<A extends readonly unknown[], R>(
-  fn: (...args: A) => R,
-  options: { name?: string } = {},
-): Jitted<A, R> {
+export function jit<A extends readonly unknown[], R>(fn: (...args: A) => R, options: JitOptions = {}): Jitted<A, R> {
   const what = `jit(${options.name ?? (fn.name || "anonymous")})`;
+  const usesXla = options.xla ?? true;
   const programs = new Map<string, Program>();
   const call = (...args: A): R => {
     if (currentTrace() !== null) return fn(...args);
@@ -70,12 +80,12 @@ export function jit<A extends readonly unknown[], R>(
     const execute = ({ name, captures, result, outputs: count }: Program): R => {
       const hidden = captures.map((capture) => lookUp(what, capture));
       const outputs = native
-        .executeOp(name, MUST_COMPILE, [...inputs, ...hidden], count)
+        .executeOp(name, usesXla ? MUST_COMPILE : [], [...inputs, ...hidden], count)
         .map((meta) => backend.createOutputTensor(meta));
       return mapTree(result, (leaf) => (leaf instanceof Output ? outputs[leaf.index] : leaf)) as R;
     };
     const compileAnew = (): Program => {
-      const program = compile(what, key, fn, args);
+      const program = compile(what, key, fn, args, usesXla);
       programs.set(key, program);
       return program;
     };
@@ -124,9 +134,15 @@ function lookUp(what: string, capture: Capture): number {
   return backend.getInputTensorIds([{ dataId }])[0]!;
 }
 
-function compile<A extends readonly unknown[], R>(what: string, key: string, fn: (...args: A) => R, args: A): Program {
+function compile<A extends readonly unknown[], R>(
+  what: string,
+  key: string,
+  fn: (...args: A) => R,
+  args: A,
+  usesXla: boolean,
+): Program {
   const name = functionName(`${what}_${createHash("sha256").update(key).digest("hex").slice(0, 8)}`);
-  return record(what, name, (trace) => {
+  const recordProgram = (trace: Trace): Program => {
     const inputs: number[] = [];
     const traced = mapTree(args, (leaf) => {
       if (!(leaf instanceof tf.Tensor || leaf instanceof Variable)) return leaf;
@@ -148,5 +164,6 @@ function compile<A extends readonly unknown[], R>(what: string, key: string, fn:
     finish(trace, name, [...inputs, ...trace.captures.map(({ symbol }) => symbol)], outputs);
     const captures = trace.captures.map(({ from }) => from as Capture);
     return { name, captures, result, outputs: outputs.length, functions: trace.functions };
-  });
+  };
+  return record(what, name, recordProgram, usesXla);
 }

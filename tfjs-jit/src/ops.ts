@@ -100,18 +100,18 @@ export function dynamicUpdateSlice(x: tf.Tensor, block: tf.Tensor, start: readon
   });
 }
 
-// XLA's own ops have no eager kernel; of TensorFlow's, XLA takes Slice with a fixed begin only, and compiles each anew.
+// XLA's own ops have no kernel outside it; of TensorFlow's, XLA takes Slice with a fixed begin only, and compiles each anew.
+const usesXla = () => currentTrace()?.usesXla ?? false;
 
 function slice(x: tf.Tensor, begin: tf.Tensor, size: tf.Tensor): tf.Tensor {
   const T = dtypeAttribute("T", x);
-  const isTraced = currentTrace() !== null;
-  const attributes = [T, typeAttribute(isTraced ? "Tindices" : "Index", native.TF_INT32)];
-  return op(isTraced ? "XlaDynamicSlice" : "Slice", attributes, [x, begin, size])[0]!;
+  const [type, index] = usesXla() ? (["XlaDynamicSlice", "Tindices"] as const) : (["Slice", "Index"] as const);
+  return op(type, [T, typeAttribute(index, native.TF_INT32)], [x, begin, size])[0]!;
 }
 
 function update(x: tf.Tensor, block: tf.Tensor, begin: tf.Tensor): tf.Tensor {
   const T = dtypeAttribute("T", x);
-  if (currentTrace() !== null) {
+  if (usesXla()) {
     return op("XlaDynamicUpdateSlice", [T, typeAttribute("Tindices", native.TF_INT32)], [x, block, begin])[0]!;
   }
   const end = begin.add(int32(block.shape));

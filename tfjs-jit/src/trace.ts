@@ -37,6 +37,8 @@ export type Trace = {
   /** Of the root's TensorFlow function; those of loops and branches begin with it. */
   readonly root: string;
   readonly parent: Trace | null;
+  /** Whether XLA will compile it: it has ops of its own, and lacks others. */
+  readonly usesXla: boolean;
   readonly graph: Graph;
   readonly symbols: Map<number, Symbol>;
   /** Data ids of tensors made from JavaScript values meanwhile: constants. */
@@ -64,15 +66,16 @@ export const currentTrace = (): Trace | null => current;
 
 /**
  * Runs `body` with its ops recorded in a new graph, nested in the current trace if there is one. Tensors made meanwhile
- * are disposed; what must outlive the trace is taken as symbols within `body`.
+ * are disposed; what must outlive the trace is taken as symbols within `body`. `usesXla` is for a trace that has no parent.
  */
-export function record<R>(what: string, root: string, body: (trace: Trace) => R): R {
+export function record<R>(what: string, root: string, body: (trace: Trace) => R, usesXla = true): R {
   const parent = current;
   const { activeTape, gradientDepth, kernelDepth } = engine.state;
   current = {
     what,
     root,
     parent,
+    usesXla: parent?.usesXla ?? usesXla,
     graph: native.graphCreate(),
     symbols: new Map(),
     written: new WeakSet(),
