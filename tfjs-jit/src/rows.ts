@@ -55,15 +55,22 @@ export const describeSource = (source: Source): string =>
 export const unstackRows = (source: Source): readonly tf.Tensor[] =>
   source instanceof Rows ? source.tensors : tf.unstack(source);
 
-/** A row within the traced body of a loop; the tensors are those of `outer`, which traces around it. */
-export function rowAt(outer: Trace, inside: Trace, source: Source, row: tf.Tensor): tf.Tensor {
+/** A row of each source within the traced body of a loop; the tensors are those of `outer`, which traces around it. */
+export function rowAt(outer: Trace, inside: Trace, sources: readonly Source[], row: tf.Tensor): tf.Tensor[] {
   // Not the tensors themselves: foreign to the body is then only what scan's fn refers to.
-  const own = tensorsIn(source).map((tensor) => tensorOf(inside, inner(inside, symbolOf(outer, tensor))));
-  if (source instanceof Rows)
-    return switchCase(
-      row,
-      own.map((tensor) => () => tensor),
-    );
-  const size = source.shape.slice(1);
-  return dynamicSlice(own[0]!, [row, ...size.map(() => 0)], [1, ...size]).reshape(size);
+  const own = (tensor: tf.Tensor) => tensorOf(inside, inner(inside, symbolOf(outer, tensor)));
+  const lists = sources.filter((source) => source instanceof Rows).map(({ tensors }) => tensors.map(own));
+  // All lists at once: a choice has a function for each row.
+  const picked =
+    lists.length === 0
+      ? []
+      : switchCase(
+          row,
+          lists[0]!.map((_, n) => () => lists.map((list) => list[n]!)),
+        );
+  return sources.map((source) => {
+    if (source instanceof Rows) return picked.shift()!;
+    const size = source.shape.slice(1);
+    return dynamicSlice(own(source), [row, ...size.map(() => 0)], [1, ...size]).reshape(size);
+  });
 }

@@ -42,13 +42,13 @@ const int32 = (value: number) => tf.scalar(value, "int32");
 export function addScan<C, X, Y>(trace: Trace, loop: Loop<C, X, Y>) {
   const { what, rows, isReverse } = loop;
   const initial = [int32(0), ...tensorsOf(what, loop.init)];
-  const sources = sourcesOf(what, loop.xs);
+  const sources = sourcesOf(what, loop.xs).map(({ source }) => source);
   const stacks: { dtype: number; shape: number[]; symbol: number }[] = [];
   let y: unknown = null;
   const body = traceBranch(`${what} body`, trace, initial, ([n, ...carry]) => {
     const inside = currentTrace()!;
     const row = isReverse ? int32(rows - 1).sub(n!) : n!;
-    const x = sources.map(({ source }) => rowAt(trace, inside, source, row));
+    const x = rowAt(trace, inside, sources, row);
     const made = iterate(loop, carry, x);
     y = made.y;
     const filled = made.ys.map((tensor) => {
