@@ -13,19 +13,24 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
+type Run = { value: number; compilations: { name: string; seconds: number; isFromDisk: boolean }[] };
+
 /** Sum of tanh(x x) for x of ones [2, 2]: 4 tanh 2, in a process of its own. */
-async function runProgram(): Promise<number> {
+async function run(): Promise<Run> {
   const script = `
-    import { jit, tf } from "tfjs-jit";
+    import { jit, onCompile, tf } from "tfjs-jit";
+    const compilations = [];
+    onCompile((compilation) => compilations.push(compilation));
     const f = jit(function twice(x) { return tf.matMul(x, x).tanh().sum(); });
-    console.log(f(tf.ones([2, 2])).dataSync()[0]);`;
+    console.log(JSON.stringify({ value: f(tf.ones([2, 2])).dataSync()[0], compilations }));`;
   const env = { ...process.env, HEDDLE_COMPILE_CACHE: folder };
   const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script], {
     env,
   });
   expect(stderr).toBe("");
-  return Number(stdout);
+  return JSON.parse(stdout) as Run;
 }
+const runProgram = async () => (await run()).value;
 const entries = async () =>
   Promise.all((await readdir(folder)).map(async (name) => [name, (await stat(join(folder, name))).mtimeMs] as const));
 
@@ -36,6 +41,12 @@ describe("the compile cache", () => {
     expect(written.length).toBe(1);
     expect(await runProgram()).toBeCloseTo(4 * Math.tanh(2), 5);
     expect(await entries()).toEqual(written);
+  });
+
+  test("tells who listens whether a program was in it", async () => {
+    expect((await run()).compilations).toEqual([{ name: "twice", seconds: expect.any(Number), isFromDisk: true }]);
+    for (const [name] of await entries()) await rm(join(folder, name));
+    expect((await run()).compilations).toEqual([{ name: "twice", seconds: expect.any(Number), isFromDisk: false }]);
   });
 
   test.each([0, 500])("an entry cut to %i bytes is compiled again", async (bytes) => {

@@ -1,4 +1,4 @@
-import { cond, jit, switchCase, tf, Variable, whileLoop } from "tfjs-jit";
+import { cond, jit, onCompile, switchCase, tf, Variable, whileLoop } from "tfjs-jit";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 /** tf.scalar, as any tensor: a loop variable of type Scalar could not become what an op gives. */
@@ -60,6 +60,20 @@ describe("jit", () => {
     f.dispose();
     expect(f.programs).toBe(0);
     expect(values(f(tf.ones([2]), 2))).toEqual([2, 2]);
+  });
+
+  test("announces the first call of each program", () => {
+    const heard: string[] = [];
+    const end = onCompile(({ name, seconds }) => heard.push(`${name} ${seconds > 0 && seconds < 60}`));
+    const f = jit(function doubled(x: tf.Tensor) {
+      return x.mul(2);
+    });
+    const g = jit((x: tf.Tensor) => x.mul(3), { name: "tripled", xla: false });
+    for (const x of [tf.ones([2]), tf.ones([3]), tf.zeros([2])]) tf.dispose([f(x), g(x)]);
+    withoutJit(() => f(tf.ones([4])).dispose());
+    end();
+    f(tf.ones([5])).dispose();
+    expect(heard).toEqual(["doubled true", "tripled true", "doubled true", "tripled true"]);
   });
 
   test("takes gradients inside: of x^3 at 2 it is 12", () => {

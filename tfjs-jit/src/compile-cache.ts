@@ -41,6 +41,9 @@ export function useCompileCache(): void {
   process.env.TF_XLA_FLAGS = [process.env.TF_XLA_FLAGS, flag].filter(Boolean).join(" ");
 }
 
+/** How many programs the folder holds; null without one. */
+export const programsOnDisk = (): number | null => (folder === null ? null : readdirSync(folder).length);
+
 /** Whether a failed execution may be tried again, because it failed at a damaged entry: then all entries are deleted. */
 export function mendCompileCache(error: unknown): boolean {
   if (folder === null || !/Read less bytes than requested|Serialized cache key/.test(String(error))) return false;

@@ -1,6 +1,7 @@
 // jit: a tfjs function, compiled once per input shapes and dtypes.
 
 import { createHash } from "node:crypto";
+import { announced } from "./compilations.js";
 import { mendCompileCache } from "./compile-cache.js";
 import { type Attribute, backend, describe, engine, native, nativeDtype, tf } from "./native.js";
 import {
@@ -46,7 +47,7 @@ class Output {
 const isOff = () => process.env.HEDDLE_JIT === "0";
 
 export type JitOptions = {
-  /** For messages. */
+  /** For messages and `onCompile`; that of the function where there is none. */
   readonly name?: string;
   /**
    * Without XLA the graph runs on TensorFlow's own kernels: op after op, but with no JavaScript in between, and nothing to
@@ -66,7 +67,8 @@ const MUST_COMPILE: readonly Attribute[] = [{ name: "_XlaMustCompile", type: nat
  * gradient that was begun outside it runs op by op.
  */
 export function jit<A extends readonly unknown[], R>(fn: (...args: A) => R, options: JitOptions = {}): Jitted<A, R> {
-  const what = `jit(${options.name ?? (fn.name || "anonymous")})`;
+  const name = options.name ?? (fn.name || "anonymous");
+  const what = `jit(${name})`;
   const usesXla = options.xla ?? true;
   const programs = new Map<string, Program>();
   const call = (...args: A): R => {
@@ -84,16 +86,18 @@ export function jit<A extends readonly unknown[], R>(fn: (...args: A) => R, opti
         .map((meta) => backend.createOutputTensor(meta));
       return mapTree(result, (leaf) => (leaf instanceof Output ? outputs[leaf.index] : leaf)) as R;
     };
-    const compileAnew = (): Program => {
-      const program = compile(what, key, fn, args, usesXla);
-      programs.set(key, program);
-      return program;
-    };
+    const firstCall = () =>
+      announced(name, usesXla, () => {
+        const program = compile(what, key, fn, args, usesXla);
+        programs.set(key, program);
+        return execute(program);
+      });
     try {
-      return execute(programs.get(key) ?? compileAnew());
+      const program = programs.get(key);
+      return program === undefined ? firstCall() : execute(program);
     } catch (error) {
       if (!mendCompileCache(error)) throw error;
-      return execute(compileAnew()); // TensorFlow remembers by name what failed
+      return firstCall(); // TensorFlow remembers by name what failed
     }
   };
   const dispose = () => {
