@@ -1,6 +1,6 @@
-// How the work on a tensor is handed out: parts that fit a core's cache, and batches of them, one a job.
+// How the work on a tensor is handed out: in batches of parts, one a job.
 import { METHODS } from "./methods.js";
-import { cutParts, PART_ELEMENTS, type PartRange, SMALL_PART_ELEMENTS } from "./parts.js";
+import { cutParts, type PartRange } from "./parts.js";
 import type { OutputTensor, Source } from "./plan.js";
 
 /** A batch to store holds about so many elements: handing it out costs little then, and the last one is soon done. */
@@ -11,8 +11,7 @@ const MEASURED_ELEMENTS = 2 ** 22;
 const MAX_SUMS = 64;
 
 /** The parts of an output tensor, the same for all passes and for what is stored. */
-export const partsOf = ({ shape, source }: OutputTensor): PartRange[] =>
-  cutParts(shape, needsRows(source), partElements(source));
+export const partsOf = ({ shape, source }: OutputTensor): PartRange[] => cutParts(shape, needsRows(source));
 
 /** Batches of parts to store. */
 export const batchesToStore = (tensor: OutputTensor): PartRange[][] => batches(partsOf(tensor), STORED_ELEMENTS);
@@ -33,11 +32,4 @@ function batches(parts: readonly PartRange[], elements: number): PartRange[][] {
 function needsRows(source: Source | null): boolean {
   if (source?.kind !== "merge") return source?.kind === "rows" || source?.kind === "lora";
   return METHODS[source.method].needsRows === true || [source.base, ...source.models].some(needsRows);
-}
-
-/** Counts are large and are added up after every part, and an adapter is read for every part: both want few parts. */
-function partElements(source: Source | null): number {
-  if (source === null || source.kind === "tensor") return SMALL_PART_ELEMENTS;
-  if (source.kind !== "merge" || METHODS[source.method].passes.some(({ counts }) => counts)) return PART_ELEMENTS;
-  return Math.max(...[source.base, ...source.models].map(partElements));
 }

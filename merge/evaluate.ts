@@ -8,10 +8,11 @@ import {
   SafetensorsError,
   toFloat32,
 } from "safetensors-ts";
+import { productsBfloat16, sumBfloat16 } from "./bfloat16.js";
 import { brokenFile, gatherRows } from "./gather-rows.js";
 import { measureGeometry } from "./geometry.js";
 import { addLoraRows } from "./lora.js";
-import { combinePart, type Known, type Part } from "./method.js";
+import { combinePart, type Known, measurePart as measurePass, type Part } from "./method.js";
 import { METHODS } from "./methods.js";
 import type { PartRange } from "./parts.js";
 import type { LoraSource, MergeSource, OutputTensor, RowsSource, Source, TensorPlace } from "./plan.js";
@@ -24,7 +25,6 @@ import {
   encodeBfloat16,
   isFiniteArray,
 } from "./simd/arena.js";
-import { sumBfloat16 } from "./sum-bfloat16.js";
 
 /** The files of a plan, as one thread sees them. */
 export interface Files {
@@ -45,13 +45,15 @@ export interface Place {
 
 /** The sums of one pass of a merge over one part. */
 export function measurePart(files: Files, place: Place, merge: number, pass: number): Float64Array | Uint32Array {
-  clearArena(arenaBytesOf(place.tensor.source, place.range));
-  const node = findMerge(place.tensor.source, merge)!;
-  return METHODS[node.method].passes[pass]!.measure(
-    sourcesOf(files, place, node),
-    node.settings,
-    place.known[merge] ?? [],
-  );
+  const { tensor, range, known } = place;
+  const node = findMerge(tensor.source, merge)!;
+  const { settings } = node;
+  const { [pass]: wanted } = METHODS[node.method].passes;
+  const of = wanted!.products?.(settings) ?? null;
+  const products = of && productsBfloat16(files, range, node, of);
+  if (products) return products;
+  clearArena(arenaBytesOf(tensor.source, range));
+  return measurePass(wanted!, sourcesOf(files, place, node), settings, known[merge] ?? []);
 }
 
 /** The bytes of one part to store, valid until the next call, and its geometry (see geometry.ts) where it is wanted. */
@@ -61,12 +63,10 @@ export function computePart(
   isMeasured: boolean,
 ): { bytes: Uint8Array; geometry: Float64Array | null } {
   const { tensor, range } = place;
-  const room = arenaBytesOf(tensor.source, range) + arenaBytes(range.length, BITS[tensor.dtype] / 8);
-  clearArena(room);
-  if (isCopied(tensor)) return { bytes: copyPart(files, place), geometry: null };
   const sum = isMeasured ? null : sumBfloat16(files, place);
   if (sum) return { bytes: sum, geometry: null };
-  clearArena(room);
+  clearArena(arenaBytesOf(tensor.source, range) + arenaBytes(range.length, BITS[tensor.dtype] / 8));
+  if (isCopied(tensor)) return { bytes: copyPart(files, place), geometry: null };
   const { source } = tensor;
   const part = source.kind === "merge" ? sourcesOf(files, place, source) : null;
   const values = source.kind === "merge" ? combine(place, source, part!) : evaluate(files, place, source);

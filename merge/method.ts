@@ -3,6 +3,7 @@ import type { Granularity } from "./groups.js";
 import type { PartRange } from "./parts.js";
 import { kernelsFor } from "./simd/arena.js";
 import { weightedSumInto } from "./simd/sums.js";
+import { addProducts, noProducts } from "./task-vectors.js";
 
 /** Consecutive whole rows of one tensor (parts of a row where the method allows it), the same of every source, as float32. */
 export interface Part extends PartRange {
@@ -15,6 +16,8 @@ export interface Part extends PartRange {
 /** What each pass so far has concluded. */
 export type Known = readonly (readonly number[])[];
 
+export type ProductsOf = "task vectors" | "sources";
+
 /**
  * A reading of all parts before the merge proper. `measure` looks at one part; its results, all of one length, are added
  * up over the parts (in their order, in float64), and `conclude` turns the sums into the few numbers that later passes
@@ -23,10 +26,15 @@ export type Known = readonly (readonly number[])[];
 export interface Pass<Settings> {
   /** False where earlier passes make this one needless; it then concludes []. @default always */
   isNeeded?(known: Known, settings: Settings): boolean;
+  /**
+   * Whose dot products are summed, where it is these: rows of a Gram matrix, one after the other, of the task vectors (of the
+   * models where there is no base) or of base and models as they are. Null where `measure` sums something else. @default null
+   */
+  products?(settings: Settings): ProductsOf | null;
   /** How many counts `measure` gives, where it gives counts: whole numbers, which are added as 32-bit integers. */
   counts?(settings: Settings, known: Known): number;
   /** The array may be used again for the next part. Counts, as 32-bit integers, must not exceed the elements of the part. */
-  measure(part: Part, settings: Settings, known: Known): Float64Array | Uint32Array;
+  measure?(part: Part, settings: Settings, known: Known): Float64Array | Uint32Array;
   conclude(sums: Float64Array, settings: Settings, known: Known): readonly number[];
 }
 
@@ -100,6 +108,21 @@ export interface Method<S extends Settings = Settings> {
 
 /** The base, if there is one, and then the models. */
 export const sourcesOf = ({ base, models }: Part): readonly Float32Array[] => (base ? [base, ...models] : models);
+
+/** The sums of a pass over one part. The array may be used again for the next part. */
+export function measurePart(
+  { products, measure }: Pass<Settings>,
+  part: Part,
+  settings: Settings,
+  known: Known,
+): Float64Array | Uint32Array {
+  const of = products?.(settings) ?? null;
+  if (of === null) return measure!(part, settings, known);
+  const vectors = of === "sources" ? sourcesOf(part) : part.models;
+  const sums = noProducts(vectors.length);
+  addProducts(sums, of === "sources" ? null : part.base, vectors);
+  return Float64Array.from(sums.flat());
+}
 
 /** Writes the merged elements of a part to `out`, which has its length and is none of the sources. */
 export function combinePart(method: Method, part: Part, settings: Settings, known: Known, out: Float32Array): void {

@@ -19,8 +19,6 @@ export interface PartRange {
 
 /** Large enough that work outweighs bookkeeping, small enough that a few sources fit into a processor's cache. */
 export const PART_ELEMENTS = 2 ** 19;
-/** Small enough that a few sources fit into a core's own cache: for where bookkeeping is a few calls a part. */
-export const SMALL_PART_ELEMENTS = 2 ** 16;
 
 /**
  * Parts of about `partElements` elements, in order. They hold whole rows: at least one each, so a part is longer where a row

@@ -1,5 +1,5 @@
 // A method on one tensor in memory, cut into parts as the streaming engine cuts it: for libraries and tests.
-import { addSums, combinePart, type Method, type Settings } from "./method.js";
+import { addSums, combinePart, type Method, measurePart, type Settings } from "./method.js";
 import { cutParts } from "./parts.js";
 
 /** The same tensor of each source. */
@@ -30,7 +30,7 @@ export function mergeTensor(
     }
     let sums: Float64Array | null = null;
     for (const part of parts) {
-      const next = pass.measure(part, settings, known);
+      const next = measurePart(pass, part, settings, known);
       sums ??= new Float64Array(next.length);
       addSums(sums, next instanceof Float64Array ? next : Float64Array.from(next));
     }

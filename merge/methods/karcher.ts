@@ -1,6 +1,6 @@
 import { defineMethod } from "../method.js";
 import { type Products, weightedNorm } from "../task-vectors.js";
-import { measureSources, toProducts } from "./weighted.js";
+import { toProducts } from "./weighted.js";
 
 /** Unit vectors whose angle has a smaller sine are the same or opposite. Opposite ones have no shortest arc between them. */
 const MIN_SINE = 1e-6;
@@ -25,7 +25,7 @@ export const karcher = defineMethod({
   model: {},
   passes: [
     {
-      measure: measureSources,
+      products: () => "sources",
       conclude: (sums, { global }) => karcherWeights(toProducts(sums), global.max_iter, global.tol),
     },
   ],

@@ -1,6 +1,6 @@
 import { defineMethod, type Part } from "../method.js";
 import type { Products } from "../task-vectors.js";
-import { measureTaskVectors, productsOfRow, toProducts, weightsFromBase } from "./weighted.js";
+import { productsOfRow, toProducts, weightsFromBase } from "./weighted.js";
 
 /** Below it the share has no finite value: the models point away from each other, and the base is kept. */
 const MIN_DENOMINATOR = 1e-6;
@@ -24,7 +24,7 @@ export const modelStock = defineMethod({
   passes: [
     {
       isNeeded: (_known, { global }) => !global.filter_wise,
-      measure: measureTaskVectors,
+      products: () => "task vectors",
       conclude: (sums) => [shareOf(toProducts(sums))],
     },
   ],

@@ -1,6 +1,6 @@
 import { defineMethod } from "../method.js";
 import { type Products, weightedNorm } from "../task-vectors.js";
-import { divisorOf, measureTaskVectors, toProducts, weightsFromBase } from "./weighted.js";
+import { divisorOf, toProducts, weightsFromBase } from "./weighted.js";
 
 /**
  * Multi-SLERP (goddard.blog/posts/multislerp-wow-what-a-cool-idea): models, or task vectors where there is a base, are
@@ -25,7 +25,7 @@ export const multislerp = defineMethod({
   },
   passes: [
     {
-      measure: measureTaskVectors,
+      products: () => "task vectors",
       conclude: (sums, { global, models }) => {
         const weights = models.map(({ weight }) => weight);
         const divisor = global.normalize_weights ? divisorOf(weights) : 1;

@@ -1,6 +1,6 @@
 import { defineMethod, type Part } from "../method.js";
 import { arcWeights } from "../slerp.js";
-import { measureTaskVectors, productsOfRow, weightsFromBase } from "./weighted.js";
+import { productsOfRow, weightsFromBase } from "./weighted.js";
 
 /** Weights whose sum is closer to zero than this share equally. */
 const MIN_SUM = 1e-6;
@@ -32,7 +32,8 @@ export const nuslerp = defineMethod({
   passes: [
     {
       isNeeded: (_known, { global }) => global.nuslerp_flatten || global.nuslerp_row_wise,
-      measure: (part, { global }) => (global.nuslerp_flatten ? measureTaskVectors(part) : measureColumns(part)),
+      products: ({ global }) => (global.nuslerp_flatten ? "task vectors" : null),
+      measure: measureColumns,
       conclude: (sums, { models }) => arcsOf(sums, shareOf(models)),
     },
   ],

@@ -1,7 +1,7 @@
 import { defineMethod } from "../method.js";
 import { arcWeights } from "../slerp.js";
 import type { Products } from "../task-vectors.js";
-import { measureSources, toProducts } from "./weighted.js";
+import { toProducts } from "./weighted.js";
 
 /** Tensors whose cosine is further from zero are interpolated on the line. Siblings of one base mostly are: see `nuslerp`. */
 const MAX_COSINE = 0.9995;
@@ -23,7 +23,7 @@ export const slerp = defineMethod({
     t: { type: "number", min: 0, max: 1, description: "0 is the base, 1 the model" },
   },
   model: {},
-  passes: [{ measure: measureSources, conclude: (sums, { global }) => slerpWeights(toProducts(sums), global.t) }],
+  passes: [{ products: () => "sources", conclude: (sums, { global }) => slerpWeights(toProducts(sums), global.t) }],
   weights: (_settings, [weights]) => weights!,
 });
 

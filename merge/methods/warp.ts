@@ -1,6 +1,6 @@
 import { defineMethod } from "../method.js";
 import { slerpWeights } from "../slerp.js";
-import { measureTaskVectors, toProducts, weightsFromBase } from "./weighted.js";
+import { toProducts, weightsFromBase } from "./weighted.js";
 
 /**
  * Stages 2 and 3 of WARP in one reading and one rounding (arXiv 2406.16768): base + eta (slerp - base), where slerp folds
@@ -21,7 +21,7 @@ export const warp = defineMethod({
   },
   model: {},
   granularity: ({ global }) => global.granularity,
-  passes: [{ measure: measureTaskVectors, conclude: (sums) => slerpWeights(toProducts(sums)).weights }],
+  passes: [{ products: () => "task vectors", conclude: (sums) => slerpWeights(toProducts(sums)).weights }],
   // eta is applied here: within a layer it may differ from tensor to tensor.
   weights: ({ global }, [weights]) => weightsFromBase(weights!.map((weight) => global.eta * weight)),
 });

@@ -1,18 +1,6 @@
 // Methods that are a weighted sum of their sources, with weights that come of dot products: most of them.
-import { type Part, sourcesOf } from "../method.js";
-import { addProducts, noProducts, type Products } from "../task-vectors.js";
-
-/** What a pass sums to know the Gram matrix of the task vectors: of the models themselves where there is no base. */
-export const measureTaskVectors = ({ base, models }: Part): Float64Array => flatProducts(base, models);
-
-/** What a pass sums to know the Gram matrix of full weights: the base's, if there is one, and then the models'. */
-export const measureSources = (part: Part): Float64Array => flatProducts(null, sourcesOf(part));
-
-function flatProducts(base: Float32Array | null, vectors: readonly Float32Array[]): Float64Array {
-  const products = noProducts(vectors.length);
-  addProducts(products, base, vectors);
-  return Float64Array.from(products.flat());
-}
+import type { Part } from "../method.js";
+import { noProducts, type Products } from "../task-vectors.js";
 
 /** The Gram matrix of elements `start` to `end` of the task vectors (of the models where there is no base): of one row. */
 export function productsOfRow({ base, models }: Part, start: number, end: number): Products {

@@ -17,6 +17,7 @@ interface Kernels {
   dot(a: number, b: number, count: number): number;
   productsOfDifferences(base: number, a: number, b: number, count: number, target: number): void;
   weightedSum(terms: number, sources: number, count: number, target: number): void;
+  addProductsBfloat16(base: number, a: number, b: number, count: number, sums: number): void;
   weightedSumBfloat16(terms: number, sources: number, count: number, target: number): number;
   taskVector(base: number, model: number, count: number, target: number): void;
   countUpper(bits: number, count: number, counts: number): void;

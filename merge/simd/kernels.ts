@@ -108,6 +108,47 @@ export function productsOfDifferences(base: usize, a: usize, b: usize, count: us
 }
 
 /**
+ * As `productsOfDifferences`, of bfloat16: adds to the running sums at `sums`, which are two for each product, of the first
+ * and the second half of a vector.
+ */
+export function addProductsBfloat16(base: usize, a: usize, b: usize, count: usize, sums: usize): void {
+  let evenAA = v128.load(sums);
+  let oddAA = v128.load(sums + 16);
+  let evenAB = v128.load(sums + 32);
+  let oddAB = v128.load(sums + 48);
+  let evenBB = v128.load(sums + 64);
+  let oddBB = v128.load(sums + 80);
+  for (let i: usize = 0; i < count; i += 4) {
+    const base0 = decodeHalves(base + 2 * i);
+    const a0 = decodeHalves(a + 2 * i);
+    const b0 = decodeHalves(b + 2 * i);
+    const low = f64x2.promote_low_f32x4(base0);
+    const high = f64x2.promote_low_f32x4(upper(base0));
+    const lowA = f64x2.sub(f64x2.promote_low_f32x4(a0), low);
+    const lowB = f64x2.sub(f64x2.promote_low_f32x4(b0), low);
+    const highA = f64x2.sub(f64x2.promote_low_f32x4(upper(a0)), high);
+    const highB = f64x2.sub(f64x2.promote_low_f32x4(upper(b0)), high);
+    evenAA = f64x2.add(evenAA, f64x2.mul(lowA, lowA));
+    oddAA = f64x2.add(oddAA, f64x2.mul(highA, highA));
+    evenAB = f64x2.add(evenAB, f64x2.mul(lowA, lowB));
+    oddAB = f64x2.add(oddAB, f64x2.mul(highA, highB));
+    evenBB = f64x2.add(evenBB, f64x2.mul(lowB, lowB));
+    oddBB = f64x2.add(oddBB, f64x2.mul(highB, highB));
+  }
+  v128.store(sums, evenAA);
+  v128.store(sums + 16, oddAA);
+  v128.store(sums + 32, evenAB);
+  v128.store(sums + 48, oddAB);
+  v128.store(sums + 64, evenBB);
+  v128.store(sums + 80, oddBB);
+}
+
+/** Four bfloat16 to float32. */
+function decodeHalves(source: usize): v128 {
+  return i16x8.shuffle(i16x8.splat(0), v128.load64_zero(source), 0, 8, 1, 9, 2, 10, 3, 11);
+}
+
+/**
  * target_i = sum over s of weights[s] source[s]_i, in float64, rounded to float32 once.
  * `terms` points to `sources` entries of 16 bytes: a float64 weight, then the address of a source as a 32-bit integer.
  */

@@ -53,6 +53,26 @@ export function productsOfDifferences(
   return [aa, ab, bb];
 }
 
+/** Six running sums of two float64: even and odd pairs of aa, ab and bb. */
+const RUNNING = 12;
+
+/**
+ * As `productsOfDifferences`, of bfloat16 bytes of the arena, in whole vectors of 4 elements; the same bits as of all elements
+ * at once where `goesOn` says that elements have come before, since when there was no other sum.
+ */
+export function addProductsBfloat16(
+  base: Uint8Array,
+  a: Uint8Array,
+  b: Uint8Array,
+  goesOn: boolean,
+): [aa: number, ab: number, bb: number] {
+  const sums = new Float64Array(firstBytes().buffer, 0, RUNNING);
+  if (!goesOn) sums.fill(0);
+  kernelsFor(base, a, b)!.addProductsBfloat16(base.byteOffset, a.byteOffset, b.byteOffset, a.length / 2, 0);
+  const total = (at: number) => sums[at]! + sums[at + 2]! + (sums[at + 1]! + sums[at + 3]!);
+  return [total(0), total(4), total(8)];
+}
+
 function product(base: Float32Array | null, a: Float32Array, b: Float32Array, i: number): number {
   const origin = base === null ? 0 : base[i]!;
   return (a[i]! - origin) * (b[i]! - origin);

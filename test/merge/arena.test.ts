@@ -10,6 +10,7 @@ import {
   isFiniteArray,
 } from "../../merge/simd/arena.js";
 import {
+  addProductsBfloat16,
   dotOfDifferences,
   productsOfDifferences,
   weightedSumBfloat16,
@@ -49,6 +50,21 @@ describe("kernels on arrays of the arena give the bits of the loops on other arr
     weightedSumInto(fast, sources.map(inArena), weights);
     expect(fast).toEqual(plain);
     expect(plain[0]).toBe(Math.fround(0.5 * sources[0]![0]! - 2 * sources[1]![0]! + sources[2]![0]! / 3));
+  });
+
+  test("dot products of bfloat16 elements, in one go and in two", () => {
+    clearArena(6 * arenaBytes(64, 4));
+    const bytes = [0, 1, 2].map((phase) => {
+      const source = allocateBytes(64, 2);
+      source.set(fromFloat32(wave(64, phase), "BF16"));
+      return source;
+    });
+    const [base, a, b] = bytes.map((source) => toFloat32(source.slice(), "BF16"));
+    const products = productsOfDifferences(base!, a!, b!);
+    expect(addProductsBfloat16(bytes[0]!, bytes[1]!, bytes[2]!, false)).toEqual(products);
+    const [first, second] = [bytes.map((x) => x.subarray(0, 24)), bytes.map((x) => x.subarray(24))];
+    addProductsBfloat16(first[0]!, first[1]!, first[2]!, false);
+    expect(addProductsBfloat16(second[0]!, second[1]!, second[2]!, true)).toEqual(products);
   });
 
   test.each(LENGTHS)("weighted sums of %i bfloat16 elements", (n) => {

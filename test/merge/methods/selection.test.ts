@@ -94,8 +94,8 @@ describe("selection by rank", () => {
       base: null,
       models: [values],
     };
-    const bins = pass!.conclude(new Float64Array(pass!.measure(part, settings, [])), settings, []);
-    const bits = next!.conclude(new Float64Array(next!.measure(part, settings, [bins])), settings, [bins]);
+    const bins = pass!.conclude(new Float64Array(pass!.measure!(part, settings, [])), settings, []);
+    const bits = next!.conclude(new Float64Array(next!.measure!(part, settings, [bins])), settings, [bins]);
     expect(cutsOf([bins, bits, []]).map(scoreOf)).toEqual([7, 5.5]);
   });
 });

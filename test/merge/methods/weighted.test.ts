@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { combinePart } from "../../../merge/method.js";
+import { combinePart, measurePart } from "../../../merge/method.js";
 import { METHODS } from "../../../merge/methods.js";
 import { merge, settingsOf } from "./settings.js";
 
@@ -249,7 +249,7 @@ describe("multislerp", () => {
       base: Float32Array.of(1, 1),
       models,
     };
-    METHODS.multislerp.passes[0]!.measure(part, settingsOf("multislerp", {}, ones(2)), []);
+    measurePart(METHODS.multislerp.passes[0]!, part, settingsOf("multislerp", {}, ones(2)), []);
     combinePart(METHODS.multislerp, part, settingsOf("multislerp", {}, ones(2)), [[0.5, 0.5]], new Float32Array(2));
     expect(models).toEqual([Float32Array.of(2, 0), Float32Array.of(0, 4)]);
   });
