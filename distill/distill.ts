@@ -8,17 +8,17 @@ import type { Sequence } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { Weights } from "../model/gemma2.js";
 import type { LoadedModel } from "../model/loaded.js";
-import { type BatchTensors, completionLogits } from "../model/scoring.js";
+import { type BatchTensors, completionHidden } from "../model/scoring.js";
 import { createTrainable, disposeOptimiser, learn, type Optimiser, type Trainable } from "../student/optimiser.js";
 import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
 import { deriveSeed, planBatch } from "./batches.js";
 import { TrainingError } from "./errors.js";
-import { divergence, divergenceTopK, tokenMean } from "./losses.js";
 import { countedTokens, learnFromParts, microBatches, type StepResult } from "./micro-batches.js";
 import { type EncodedRow, encodeCompletions, rollOut, sizesOfRows } from "./rollouts.js";
 import { compileSchedules, optimiserAt, rowsOfPart, type ScheduleValue, type TrainingSettings } from "./settings.js";
-import { type Targets, type Teacher, targetsOf } from "./targets.js";
-import { type Coefficient, checkRemoteTopK, checkTopK, topKOfLogits, topKOfServer } from "./top-k.js";
+import { divergenceFrom, type TargetLoss, type Targets, type Teacher, targetsOf } from "./targets.js";
+import { meanLoss } from "./token-loss.js";
+import { type Coefficient, checkRemoteTopK, checkTopK } from "./top-k.js";
 import { type StageContext, train } from "./training.js";
 
 /** The `distill` section of the config, which documents each key. */
@@ -117,25 +117,14 @@ const distillStep = jit(function distillStep(
   config: Gemma2Config,
   batch: BatchTensors,
   targets: Targets,
-  { tokens, ...loss }: { k: number; addTail: boolean; beta: Coefficient; temperature: Coefficient; tokens: tf.Tensor },
+  { tokens, ...loss }: TargetLoss & { tokens: tf.Tensor },
   optimiser: Optimiser | null,
 ): StepResult {
   const lossOf = (weights: Weights) =>
-    tokenMean(divergenceOf(completionLogits(weights, config, batch), targets, loss), batch.counted_W, tokens);
+    meanLoss(completionHidden(weights, config, batch), batch.counted_W, tokens, divergenceFrom(targets, loss));
   const { loss: value, gradNorm } = learn(trainable, lossOf, optimiser);
   return { loss: value, gradNorm };
 });
-
-function divergenceOf(
-  student_WV: tf.Tensor2D,
-  targets: Targets,
-  { k, ...options }: { k: number; addTail: boolean; beta: Coefficient; temperature: Coefficient },
-): tf.Tensor1D {
-  if (!("logits_WV" in targets)) return divergenceTopK(student_WV, topKOfServer(targets, options.temperature), options);
-  const { logits_WV } = targets;
-  if (k === student_WV.shape[1]) return divergence(student_WV, logits_WV, options);
-  return divergenceTopK(student_WV, topKOfLogits(logits_WV, k, options.temperature), options);
-}
 
 /** Ids must mean the same to both models; a teacher over HTTP was compared when it was opened. */
 async function checkTeacher(teacher: Teacher, student: LoadedModel): Promise<void> {

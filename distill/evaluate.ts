@@ -5,13 +5,14 @@ import { byCompletion, listSequences } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
-import { type BatchTensors, batchTensors, completionLogits } from "../model/scoring.js";
+import { type BatchTensors, batchTensors, completionHidden, type LazyLogits, logitsOf } from "../model/scoring.js";
 import { deriveSeed } from "./batches.js";
 import { answerOf } from "./data.js";
 import { divergence } from "./losses.js";
 import { exactMatch } from "./rewards.js";
 import { decodeAll, type EncodedRow, rollOut, sizesOfRows } from "./rollouts.js";
 import { mean } from "./statistics.js";
+import { tokenValues } from "./token-loss.js";
 
 export type EvaluationOptions = {
   readonly max_new_tokens: number;
@@ -105,8 +106,11 @@ const tokenKl = jit(function tokenKl(
   configs: readonly [Gemma2Config, Gemma2Config],
   batch: BatchTensors,
 ): tf.Tensor {
-  const [q_WV, p_WV] = [model, reference].map((parameters, i) =>
-    completionLogits(readParameters(parameters), configs[i]!, batch),
-  ) as [tf.Tensor2D, tf.Tensor2D];
-  return divergence(q_WV, p_WV, { beta: 1, temperature: 1 });
+  const [q, p] = [model, reference].map((parameters, i) =>
+    completionHidden(readParameters(parameters), configs[i]!, batch),
+  ) as [LazyLogits, LazyLogits];
+  return tokenValues(q, (q_CV, chunkOf) => {
+    const p_CV = logitsOf({ ...p, hidden_WD: chunkOf(p.hidden_WD) });
+    return divergence(q_CV, p_CV, { beta: 1, temperature: 1 });
+  });
 });

@@ -9,16 +9,17 @@ import type { Gemma2Config } from "../model/config.js";
 import type { Weights } from "../model/gemma2.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { copyParameters, disposeParameters, type Parameters, readParameters } from "../model/parameters.js";
-import { type BatchTensors, completionLogits } from "../model/scoring.js";
+import { type BatchTensors, completionHidden } from "../model/scoring.js";
 import { createTrainable, disposeOptimiser, learn, type Optimiser, type Trainable } from "../student/optimiser.js";
 import { deriveSeed, planBatch } from "./batches.js";
 import { answerOf } from "./data.js";
-import { logProbOf } from "./losses.js";
+import { crossEntropy, logProbOf } from "./losses.js";
 import { learnFromParts, type MicroBatch, microBatches, type StepResult } from "./micro-batches.js";
 import { exactMatch, leaveOneOut, logRatio } from "./rewards.js";
 import { decodeAll, type EncodedRow, meanLength, rollOut, sizesOfRows } from "./rollouts.js";
 import { compileSchedules, optimiserAt, rowsOfPart, type ScheduleValue, type TrainingSettings } from "./settings.js";
 import { mean } from "./statistics.js";
+import { tokenValues, weightedLoss } from "./token-loss.js";
 import { atTemperature, type Coefficient } from "./top-k.js";
 import { type StageContext, train } from "./training.js";
 
@@ -127,9 +128,8 @@ const completionLogprobs = jit(function completionLogprobs(
   batch: BatchTensors,
   temperature: Coefficient,
 ): tf.Tensor {
-  return logProbOf(
-    atTemperature(completionLogits(readParameters(parameters), config, batch), temperature),
-    batch.target_W,
+  return tokenValues(completionHidden(readParameters(parameters), config, batch), (logits_CV, chunkOf) =>
+    logProbOf(atTemperature(logits_CV, temperature), chunkOf(batch.target_W)),
   );
 });
 
@@ -142,14 +142,14 @@ const rlStep = jit(function rlStep(
   anchor: Parameters,
   config: Gemma2Config,
   batch: BatchTensors,
-  objective: { weight_W: tf.Tensor; temperature: Coefficient; mu: tf.Tensor },
+  objective: { weight_W: tf.Tensor1D; temperature: Coefficient; mu: tf.Tensor },
   optimiser: Optimiser | null,
 ): StepResult {
   const { weight_W, temperature, mu } = objective;
-  const lossOf = (policy: Weights) => {
-    const logits_WV = atTemperature(completionLogits(policy, config, batch), temperature);
-    return weight_W.mul(logProbOf(logits_WV, batch.target_W)).sum().neg() as tf.Scalar;
-  };
+  const lossOf = (policy: Weights) =>
+    weightedLoss(completionHidden(policy, config, batch), weight_W, (logits_CV, chunkOf) =>
+      crossEntropy(atTemperature(logits_CV, temperature), chunkOf(batch.target_W)),
+    );
   const { loss, gradNorm, weights } = learn(trainable, lossOf, optimiser);
   for (const [name, weight] of Object.entries(weights)) {
     const before = anchor[name]!.read();

@@ -4,13 +4,14 @@ import { jit, tf } from "tfjs-jit";
 import type { Gemma2Config } from "../model/config.js";
 import type { Weights } from "../model/gemma2.js";
 import type { LoadedModel } from "../model/loaded.js";
-import { type BatchTensors, completionLogits } from "../model/scoring.js";
+import { type BatchTensors, completionHidden } from "../model/scoring.js";
 import { createTrainable, disposeOptimiser, learn, type Optimiser, type Trainable } from "../student/optimiser.js";
 import { planBatch } from "./batches.js";
-import { crossEntropy, tokenMean } from "./losses.js";
+import { crossEntropy } from "./losses.js";
 import { countedTokens, learnFromParts, microBatches, type StepResult } from "./micro-batches.js";
 import { type EncodedRow, encodeCompletions, meanLength, sizesOfRows } from "./rollouts.js";
 import { compileSchedules, optimiserAt, rowsOfPart, type TrainingSettings } from "./settings.js";
+import { meanLoss } from "./token-loss.js";
 import { type StageContext, train } from "./training.js";
 
 /** The `sft` section of the config, which documents each key. */
@@ -59,10 +60,10 @@ const sftStep = jit(function sftStep(
   tokens: tf.Tensor,
   optimiser: Optimiser | null,
 ): StepResult {
-  const lossOf = (weights: Weights) => {
-    const logits_WV = completionLogits(weights, config, { block, wanted });
-    return tokenMean(crossEntropy(logits_WV, target_W), counted_W, tokens);
-  };
+  const lossOf = (weights: Weights) =>
+    meanLoss(completionHidden(weights, config, { block, wanted }), counted_W, tokens, (logits_CV, chunkOf) =>
+      crossEntropy(logits_CV, chunkOf(target_W)),
+    );
   const { loss, gradNorm } = learn(trainable, lossOf, optimiser);
   return { loss, gradNorm };
 });

@@ -1,16 +1,19 @@
 /** What the teacher says of a batch, as tensors for the loss. W as in batch.ts: the tokens of the completions. */
 
-import { jit, tf } from "tfjs-jit";
+import { jit, tf, type Variable } from "tfjs-jit";
 import type { Batch } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
+import { EMBEDDING } from "../model/gemma2.js";
 import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
-import { type BatchTensors, completionLogits } from "../model/scoring.js";
+import { type BatchTensors, completionHidden, logitsOf } from "../model/scoring.js";
 import { httpTeacher } from "../teacher/http.js";
 import type { RemoteTeacher, ScoreRequest, TokenScores } from "../teacher/teacher.js";
 import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
-import type { TopK } from "./top-k.js";
+import { type DivergenceOptions, divergence, divergenceTopK } from "./losses.js";
+import type { ChunkOf, TokenFunction } from "./token-loss.js";
+import { type TopK, topKOfLogits, topKOfServer } from "./top-k.js";
 
 /** A model in this process, or one behind an address: the only difference between them is here. */
 export type Teacher =
@@ -33,10 +36,22 @@ export async function closeTeacher(teacher: Teacher): Promise<void> {
   else await teacher.client.close();
 }
 
-/** Logits of the whole vocabulary (up to a constant a row), or the k likeliest tokens at temperature 1. */
-export type Targets = { readonly logits_WV: tf.Tensor2D } | Required<TopK>;
+/** Of a local teacher: what its logits are made of. The embedding is the teacher's own. */
+type HiddenTargets = {
+  readonly hidden_WD: tf.Tensor2D;
+  readonly embedding: Variable;
+  readonly softCap: number | null;
+};
 
-/** The teacher's distributions; k is the tokens asked of a remote one. The caller disposes the tensors. */
+/** Of a remote teacher that is asked for the whole vocabulary: logits, up to a constant a row. */
+type DenseTargets = { readonly logits_WV: tf.Tensor2D };
+
+/** Of a remote teacher that is asked for less: the k likeliest tokens at temperature 1. */
+type SparseTargets = Required<TopK>;
+
+export type Targets = HiddenTargets | DenseTargets | SparseTargets;
+
+/** What the teacher says; k is the tokens asked of a remote one. The caller disposes the tensors. */
 export async function targetsOf(
   teacher: Teacher,
   batch: Batch,
@@ -46,16 +61,40 @@ export async function targetsOf(
 ): Promise<Targets> {
   if (teacher.kind === "local") {
     const { parameters, folder } = teacher.model;
-    return { logits_WV: teacherLogits(parameters, folder.config, tensors) };
+    return {
+      hidden_WD: teacherHidden(parameters, folder.config, tensors),
+      embedding: parameters[EMBEDDING]!,
+      softCap: folder.config.finalLogitSoftcapping,
+    };
   }
   const scores = await teacher.client.score(requestsOf(batch), k);
   const W = batch.targets.length;
   return k === vocabSize ? { logits_WV: denseLogits(W, scores, vocabSize) } : sparseScores(W, scores, k);
 }
 
-const teacherLogits = jit(function teacherLogits(parameters: Parameters, config: Gemma2Config, batch: BatchTensors) {
-  return completionLogits(readParameters(parameters), config, batch);
+const teacherHidden = jit(function teacherHidden(parameters: Parameters, config: Gemma2Config, batch: BatchTensors) {
+  return completionHidden(readParameters(parameters), config, batch).hidden_WD;
 });
+
+/** Which divergence: on the k likeliest tokens, where k is not the whole vocabulary. */
+export type TargetLoss = DivergenceOptions & { k: number; addTail: boolean };
+
+/** The student's divergence from what the teacher says of the same tokens. */
+export const divergenceFrom =
+  (targets: Targets, { k, ...options }: TargetLoss): TokenFunction =>
+  (student_CV, chunkOf) => {
+    if ("ids_Nk" in targets) {
+      const { ids_Nk, logprobs_Nk, tail_N } = targets;
+      const scores = { ids_Nk: chunkOf(ids_Nk), logprobs_Nk: chunkOf(logprobs_Nk), tail_N: chunkOf(tail_N) };
+      return divergenceTopK(student_CV, topKOfServer(scores, options.temperature), options);
+    }
+    const teacher_CV = "logits_WV" in targets ? chunkOf(targets.logits_WV) : hiddenLogits(targets, chunkOf);
+    if (k === student_CV.shape[1]) return divergence(student_CV, teacher_CV, options);
+    return divergenceTopK(student_CV, topKOfLogits(teacher_CV, k, options.temperature), options);
+  };
+
+const hiddenLogits = ({ hidden_WD, embedding, softCap }: HiddenTargets, chunkOf: ChunkOf): tf.Tensor2D =>
+  logitsOf({ hidden_WD: chunkOf(hidden_WD), embedding_VD: embedding.read() as tf.Tensor2D, softCap });
 
 /** One sequence a completion. */
 const requestsOf = ({ sequences }: Batch): ScoreRequest[] =>

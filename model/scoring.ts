@@ -1,9 +1,9 @@
 /** What a model says of given completions. Shape suffixes as in gemma2.ts; V vocabulary. */
 import { tf } from "tfjs-jit";
-import type { Block, Layout, Wanted } from "./attention.js";
+import { type Block, type Layout, softCap, type Wanted } from "./attention.js";
 import type { Batch } from "./batch.js";
 import type { Gemma2Config } from "./config.js";
-import { forward, logits, type Weights } from "./gemma2.js";
+import { EMBEDDING, forward, type Weights } from "./gemma2.js";
 import type { Layout as HostLayout, TokenList } from "./token-list.js";
 
 /** A list of tokens on the device. */
@@ -37,11 +37,36 @@ const layoutTensors = ({ rows, slots, tokenOfSlot, slotOfToken }: HostLayout): L
   slot_M: tf.tensor1d(slotOfToken),
 });
 
-/** Soft-capped logits [W, V] that predict the completions' tokens. Traceable. */
-export function completionLogits(
+/** Logits [W, V] as what they are made of: at V = 256000 a thousand tokens' are 1 GB, so they are made a part at a time. */
+export type LazyLogits = {
+  /** After the final norm. */
+  readonly hidden_WD: tf.Tensor2D;
+  /** The head. */
+  readonly embedding_VD: tf.Tensor2D;
+  readonly softCap: number | null;
+};
+
+/** What predicts the completions' tokens. Traceable. */
+export const completionHidden = (
   weights: Weights,
   config: Gemma2Config,
   { block, wanted }: Pick<BatchTensors, "block" | "wanted">,
-): tf.Tensor2D {
-  return logits(weights, config, forward(weights, config, block, null, wanted).hidden_MD);
-}
+): LazyLogits => ({
+  hidden_WD: forward(weights, config, block, null, wanted).hidden_MD,
+  embedding_VD: weights[EMBEDDING] as tf.Tensor2D,
+  softCap: config.finalLogitSoftcapping,
+});
+
+/** Logits [W, V] before the soft cap. */
+export const rawLogits = ({ hidden_WD, embedding_VD }: Omit<LazyLogits, "softCap">): tf.Tensor2D =>
+  tf.matMul(hidden_WD, embedding_VD, false, true);
+
+/** Soft-capped logits [W, V]. */
+export const logitsOf = (lazy: LazyLogits): tf.Tensor2D => softCap(rawLogits(lazy), lazy.softCap);
+
+/** Soft-capped logits [W, V] that predict the completions' tokens. Traceable. */
+export const completionLogits = (
+  weights: Weights,
+  config: Gemma2Config,
+  batch: Pick<BatchTensors, "block" | "wanted">,
+): tf.Tensor2D => logitsOf(completionHidden(weights, config, batch));

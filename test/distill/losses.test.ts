@@ -1,25 +1,13 @@
 /** Losses against facts a reader can recompute, and against values and gradients made with torch in float64 (fixtures/kd). */
-import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { openSafetensors } from "safetensors-ts";
 import { jit, tf } from "tfjs-jit";
 import { beforeAll, describe, expect, test } from "vitest";
 import { TrainingError } from "../../distill/errors.js";
 import { crossEntropy, divergence, divergenceTopK, logProbOf, tokenMean } from "../../distill/losses.js";
 import { checkRemoteTopK, checkTopK, topKOfLogits, topKOfServer } from "../../distill/top-k.js";
+import { expectClose, expectRelativelyClose, type KdCase, kdCases, kdLogits, numbers, readKd } from "./kd.js";
 
-const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/kd/${name}`, import.meta.url));
-const numbers = (x: tf.Tensor) => Array.from(x.dataSync());
 const mean = (xs: number[]) => xs.reduce((a, b) => a + b, 0) / xs.length;
 const probabilities = (...rows: number[][]) => tf.log(tf.tensor2d(rows)) as tf.Tensor2D;
-
-/** Every value within `tolerance` of the expected one; NaN never is. */
-function expectClose(got: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
-  expect(got.length).toBe(expected.length);
-  let worst = 0;
-  for (let i = 0; i < expected.length; i++) worst = Math.max(worst, Math.abs(got[i]! - expected[i]!));
-  expect(worst).toBeLessThanOrEqual(tolerance);
-}
 
 /** Central differences of a scalar function of a small tensor. */
 function finiteDifferences(f: (x: tf.Tensor2D) => tf.Tensor, x: tf.Tensor2D, h = 1e-2): number[] {
@@ -404,26 +392,12 @@ describe("tokenMean", () => {
 });
 
 describe("the losses of fixtures/kd", () => {
-  interface Case {
-    name: string;
-    cap: number | null;
-    temperature: number;
-    beta: number;
-    top_k: number | null;
-    tail: boolean | null;
-    loss: number;
-  }
-  const cases: Case[] = JSON.parse(readFileSync(fixture("kd.json"), "utf8"));
-  const tensors: Record<string, Float32Array> = {};
-
+  let tensors: Readonly<Record<string, Float32Array>>;
   beforeAll(async () => {
-    const file = await openSafetensors(fixture("kd.safetensors"));
-    for (const { name } of file.tensors) tensors[name] = new Float32Array((await file.read(name)).slice().buffer);
-    await file.close();
+    tensors = await readKd();
   });
 
-  const logitsOf = (name: string) => tf.tensor2d(tensors[name]!, [21, 53]);
-  const lossOf = (c: Case) => (student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) => {
+  const lossOf = (c: KdCase) => (student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) => {
     const softCap = (x: tf.Tensor) => (c.cap === null ? x : x.div(c.cap).tanh().mul(c.cap)) as tf.Tensor2D;
     const options = { beta: c.beta, temperature: c.temperature };
     const kl =
@@ -436,22 +410,22 @@ describe("the losses of fixtures/kd", () => {
     return tokenMean(kl, mask as tf.Tensor1D);
   };
 
-  test.each(cases)("$name", (c) => {
-    const [teacher, mask] = [logitsOf("teacher"), tf.tensor1d(tensors.mask!)];
-    const { value, grad } = tf.valueAndGrad((x: tf.Tensor) => lossOf(c)(x, teacher, mask))(logitsOf("student"));
+  test.each(kdCases)("$name", (c) => {
+    const [teacher, mask] = [kdLogits(tensors.teacher!), tf.tensor1d(tensors.mask!)];
+    const { value, grad } = tf.valueAndGrad((x: tf.Tensor) => lossOf(c)(x, teacher, mask))(kdLogits(tensors.student!));
     expectClose(numbers(value), [c.loss], 1e-5 * c.loss);
     const expected = tensors[`grad.${c.name}`];
     if (expected === undefined) expect(c.temperature).toBe(0.7);
-    else expectClose(numbers(grad), expected, 1e-5 * Math.max(...expected.map(Math.abs)));
+    else expectRelativelyClose(numbers(grad), expected, 1e-5);
   });
 
-  test.each(cases.filter((c) => c.cap === 30 && c.temperature === 2))("$name, compiled", (c) => {
+  test.each(kdCases.filter((c) => c.cap === 30 && c.temperature === 2))("$name, compiled", (c) => {
     const step = jit((student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) =>
       tf.valueAndGrad((x: tf.Tensor) => lossOf(c)(x, teacher, mask))(student),
     );
-    const { value, grad } = step(logitsOf("student"), logitsOf("teacher"), tf.tensor1d(tensors.mask!));
+    const { value, grad } = step(kdLogits(tensors.student!), kdLogits(tensors.teacher!), tf.tensor1d(tensors.mask!));
     expectClose(numbers(value), [c.loss], 1e-5 * c.loss);
     const expected = tensors[`grad.${c.name}`]!;
-    expectClose(numbers(grad), expected, 1e-5 * Math.max(...expected.map(Math.abs)));
+    expectRelativelyClose(numbers(grad), expected, 1e-5);
   });
 });

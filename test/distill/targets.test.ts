@@ -1,13 +1,13 @@
 /** What a teacher behind an address tells leads to the same loss as the same teacher in this process. The two models have one vocabulary. */
 import { tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { type DivergenceOptions, divergence, divergenceTopK } from "../../distill/losses.js";
-import { closeTeacher, type Targets, targetsOf } from "../../distill/targets.js";
-import { type TopK, topKOfLogits, topKOfServer } from "../../distill/top-k.js";
+import { divergence, divergenceTopK } from "../../distill/losses.js";
+import { closeTeacher, divergenceFrom, type TargetLoss, targetsOf } from "../../distill/targets.js";
+import { topKOfLogits } from "../../distill/top-k.js";
 import { type Batch, listSequences, type Sequence, sizesOf } from "../../model/batch.js";
 import { disposeModel, type LoadedModel, loadModel } from "../../model/loaded.js";
 import { readParameters } from "../../model/parameters.js";
-import { batchTensors, completionLogits } from "../../model/scoring.js";
+import { batchTensors, completionHidden, completionLogits } from "../../model/scoring.js";
 import { fixture } from "../model/golden.js";
 import { remoteTeacher } from "./fake-teacher.js";
 
@@ -44,39 +44,47 @@ afterAll(() => {
   vi.unstubAllEnvs();
 });
 
-/** The targets of both teachers and the student's logits, while `compare` looks at them. */
-async function withTargets(
-  k: number,
-  compare: (local_WV: tf.Tensor2D, remote: Targets, student_WV: tf.Tensor2D) => void,
-): Promise<void> {
+/** The values that each teacher's targets lead to are those of the plain formula on the teacher's logits. */
+async function expectSameLoss(loss: TargetLoss): Promise<void> {
   const tensors = batchTensors(batch);
-  const [local, remote] = [
-    await targetsOf({ kind: "local", model }, batch, tensors, k, V),
-    await targetsOf(remoteTeacher(model).teacher, batch, tensors, k, V),
+  const both = [
+    await targetsOf({ kind: "local", model }, batch, tensors, loss.k, V),
+    await targetsOf(remoteTeacher(model).teacher, batch, tensors, loss.k, V),
   ];
   tf.tidy(() => {
-    const student_WV = completionLogits(readParameters(student.parameters), student.folder.config, tensors);
-    compare((local as { logits_WV: tf.Tensor2D }).logits_WV, remote, student_WV);
+    const logitsOf = ({ parameters, folder }: LoadedModel) =>
+      completionLogits(readParameters(parameters), folder.config, tensors);
+    const [student_WV, teacher_WV] = [logitsOf(student), logitsOf(model)];
+    const plain =
+      loss.k === V
+        ? divergence(student_WV, teacher_WV, loss)
+        : divergenceTopK(student_WV, topKOfLogits(teacher_WV, loss.k, loss.temperature), loss);
+    for (const targets of both)
+      expectSameValues(
+        divergenceFrom(targets, loss)(student_WV, (x) => x),
+        plain,
+      );
   });
-  tf.dispose([tensors, local, remote] as unknown as tf.TensorContainer);
+  tf.dispose([tensors, both] as unknown as tf.TensorContainer);
 }
 
-/** The same values for all tokens that count, not all 0, and finite ones for what fills up the batch. */
-function expectSameLoss(remote_W: tf.Tensor1D, local_W: tf.Tensor1D): void {
-  const [remote, local] = [[...remote_W.dataSync()], [...local_W.dataSync()]];
-  expect(local.length).toBeGreaterThan(tokens);
-  const differences = local.slice(0, tokens).map((x, n) => Math.abs(x - remote[n]!));
+/** The same for all tokens that count, not all 0, and finite ones for what fills up the batch. */
+function expectSameValues(got_W: tf.Tensor1D, expected_W: tf.Tensor1D): void {
+  const [got, expected] = [[...got_W.dataSync()], [...expected_W.dataSync()]];
+  expect(expected.length).toBeGreaterThan(tokens);
+  const differences = expected.slice(0, tokens).map((x, n) => Math.abs(x - got[n]!));
   expect(Math.max(...differences)).toBeLessThan(1e-4);
-  expect(Math.max(...local.slice(0, tokens))).toBeGreaterThan(0.1);
-  expect(remote.every(Number.isFinite)).toBe(true);
+  expect(Math.max(...expected.slice(0, tokens))).toBeGreaterThan(0.1);
+  expect(got.every(Number.isFinite)).toBe(true);
 }
 
 describe("targetsOf", () => {
-  test("a local teacher tells its logits, whatever k", async () => {
-    await withTargets(3, (local_WV) => {
-      const expected_WV = completionLogits(readParameters(model.parameters), model.folder.config, batchTensors(batch));
-      expect([...local_WV.dataSync()]).toEqual([...expected_WV.dataSync()]);
-    });
+  test("a local teacher tells hidden states, whatever k: its head is its own", async () => {
+    const tensors = batchTensors(batch);
+    const targets = await targetsOf({ kind: "local", model }, batch, tensors, 3, V);
+    const { hidden_WD } = completionHidden(readParameters(model.parameters), model.folder.config, tensors);
+    expect(targets).toMatchObject({ embedding: model.parameters["model.embed_tokens.weight"], softCap: 30 });
+    expect([...(targets as { hidden_WD: tf.Tensor }).hidden_WD.dataSync()]).toEqual([...hidden_WD.dataSync()]);
   });
 
   test("a remote one is asked for the k likeliest tokens in each place of each completion", async () => {
@@ -93,14 +101,8 @@ describe("targetsOf", () => {
     expect(asked).toEqual([{ requests, k: 7 }]);
   });
 
-  test.each([0, 0.5, 1])("the whole vocabulary over HTTP gives the local divergence at beta %d", async (beta) => {
-    for (const temperature of [1, 0.5]) {
-      const options: DivergenceOptions = { beta, temperature };
-      await withTargets(V, (local_WV, remote, student_WV) => {
-        const { logits_WV } = remote as { logits_WV: tf.Tensor2D };
-        expectSameLoss(divergence(student_WV, logits_WV, options), divergence(student_WV, local_WV, options));
-      });
-    }
+  test.each([0, 0.5, 1])("the whole vocabulary, here or over HTTP, gives the divergence at beta %d", async (beta) => {
+    for (const temperature of [1, 0.5]) await expectSameLoss({ beta, temperature, k: V, addTail: false });
   });
 
   test.each<[number, boolean, number]>([
@@ -109,17 +111,9 @@ describe("targetsOf", () => {
     [5, false, 0.5],
     [V - 1, true, 1],
   ])(
-    "the %i likeliest over HTTP, tail: %s, give the local divergence at temperature %d",
+    "the %i likeliest, here or over HTTP, tail: %s, give the divergence at temperature %d",
     async (k, addTail, temperature) => {
-      for (const beta of [0, 0.5, 1]) {
-        const options = { beta, temperature, addTail };
-        await withTargets(k, (local_WV, remote, student_WV) => {
-          expectSameLoss(
-            divergenceTopK(student_WV, topKOfServer(remote as Required<TopK>, temperature), options),
-            divergenceTopK(student_WV, topKOfLogits(local_WV, k, temperature), options),
-          );
-        });
-      }
+      for (const beta of [0, 0.5, 1]) await expectSameLoss({ beta, temperature, k, addTail });
     },
   );
 });
