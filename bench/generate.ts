@@ -13,7 +13,16 @@ const list = listPrompts(prompts, sizesOf(prompts, { rows: B, samples: 1, maxNew
 let seed = 0;
 
 timed("heddle generate 8x64", () => {
-  const choice = { samples: 1, maxNewTokens: N, temperature: 1, topK: 0, topP: 1, stopIds: [], seed: seed++ };
+  const choice = {
+    samples: 1,
+    maxNewTokens: N,
+    temperature: 1,
+    topK: 0,
+    topP: 1,
+    logprobTemperature: 1,
+    stopIds: [],
+    seed: seed++,
+  };
   const completions = sampleCompletions(parameters, config, list, choice);
   if (completions.some((completion) => completion.ids.length !== N)) throw new Error("a completion is too short");
 });

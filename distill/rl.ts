@@ -58,21 +58,17 @@ export async function rl(
     const { sequences, completions } = rollOut(policy, prompts, sizes, { temperature: now.temperature, seed });
     const parts = microBatches(sequences, sizesOfPart);
     const temperature = now.temperature === 1 ? 1 : tf.scalar(now.temperature);
-    const logprobsOf = (learning: Parameters): Float32Array[] =>
-      parts.flatMap(({ batch, tensors }) =>
-        tf.tidy(() => {
-          const model = { ...trainable.frozen, ...learning };
-          const logprobs_W = completionLogprobs(model, config, tensors, temperature);
-          return byCompletion(batch, logprobs_W.dataSync() as Float32Array);
-        }),
-      );
-    const ofAnchor = logprobsOf(anchor);
-    // At temperature 1 the sampler has told the policy's own already.
-    const ofPolicy = temperature === 1 ? null : logprobsOf(trainable.parameters);
+    // The sampler has told the policy's own.
+    const ofAnchor = parts.flatMap(({ batch, tensors }) =>
+      tf.tidy(() => {
+        const logprobs_W = completionLogprobs({ ...trainable.frozen, ...anchor }, config, tensors, temperature);
+        return byCompletion(batch, logprobs_W.dataSync() as Float32Array);
+      }),
+    );
 
     const texts = await decodeAll(policy.folder, completions);
     const rewards = texts.map((text, c) => exactMatch(text, answerOf(rows[picked[Math.floor(c / samples)]!]!.row)));
-    const kls = completions.map(({ logprobs }, c) => logRatio(ofPolicy?.[c] ?? logprobs, ofAnchor[c]!));
+    const kls = completions.map(({ logprobs }, c) => logRatio(logprobs, ofAnchor[c]!));
     const totals = rewards.map((reward, c) => reward - now.beta_kl * kls[c]!);
 
     const advantages = leaveOneOut(totals, samples);

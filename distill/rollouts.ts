@@ -76,7 +76,10 @@ export const sizesOfRows = (
     shape,
   );
 
-/** Samples completions of each prompt: those of the first prompt, then those of the second, ... */
+/**
+ * Samples completions of each prompt: those of the first prompt, then those of the second, ... Their log-probabilities
+ * are those of what they were drawn from.
+ */
 export function rollOut(
   { folder, parameters }: LoadedModel,
   prompts: readonly (readonly number[])[],
@@ -90,6 +93,8 @@ export function rollOut(
     maxNewTokens: sizes.maxNewTokens,
     topK: 0,
     topP: 1,
+    // Greedy samples come from no distribution.
+    logprobTemperature: options.temperature || 1,
     stopIds: folder.stopIds,
   });
   const sequences = prompts.map((prompt, row) => ({

@@ -1,5 +1,6 @@
 /**
- * Grouped-query attention of a list of tokens, which stand in a grid (token-list.ts).
+ * Grouped-query attention of a list of tokens, which stand in a grid (token-list.ts), or in two: the grid of what they
+ * were written into, and that of prompts which several of them share.
  *
  * Shape suffixes: M tokens of a list, in a grid of B rows and T slots; S slots that a row may look at; W tokens of the
  * list whose hidden states are wanted; N query heads, K key/value heads, H head size.
@@ -39,9 +40,17 @@ export interface Keys {
   readonly segments_BS: tf.Tensor2D;
 }
 
-/** Keys and values of the slots that a layer's queries look at. */
+/** Of each type of layer. */
+export type ByType<T> = Readonly<Record<LayerType, T>>;
+
+export const everyType = <T>(value: T): ByType<T> => ({ sliding_attention: value, full_attention: value });
+
+/**
+ * Keys and values of the slots that a layer's queries look at. The keys stand as their product with a query reads them:
+ * turning them costs as much as the product.
+ */
 export interface LayerCache {
-  readonly k_BKSH: tf.Tensor4D;
+  readonly k_BKHS: tf.Tensor4D;
   readonly v_BKSH: tf.Tensor4D;
 }
 
@@ -53,7 +62,7 @@ export function ownKeys({ positions_M, segments_M, layout: { token_BT } }: Block
 }
 
 /** Tokens that look. */
-type Looking = Pick<Block, "positions_M" | "segments_M" | "layout">;
+export type Looking = Pick<Block, "positions_M" | "segments_M" | "layout">;
 
 export const pick = ({ positions_M, segments_M }: Block, { token_W, layout }: Wanted): Looking => ({
   positions_M: at(positions_M, token_W),
@@ -61,12 +70,36 @@ export const pick = ({ positions_M, segments_M }: Block, { token_W, layout }: Wa
   layout,
 });
 
-/** What the layers need to know of tokens that look. */
-export function queriesOf({ positions_M, segments_M, layout }: Looking, keys: Keys, config: Gemma2Config) {
-  const { token_BT } = layout;
-  const queries = { positions_BT: at(positions_M, token_BT), segments_BT: at(segments_M, token_BT) };
-  return { layout, rotate: rotary(positions_M, config), maskOf: masks(queries, keys, config) };
+/** A grid that tokens look at. */
+export interface Grid {
+  /** Where in its rows they look. */
+  readonly layout: Layout;
+  readonly keys: ByType<Keys>;
 }
+
+/** What the layers need to know of tokens that look at one grid or at two. */
+export function queriesOf({ positions_M, segments_M }: Looking, grids: readonly Grid[], config: Gemma2Config): Queries {
+  const slots = grids.reduce((sum, { keys }) => sum + keys.full_attention.positions_BS.shape[1], 0);
+  const slides = config.slidingWindow < slots && config.layerTypes.includes("sliding_attention");
+  const views = grids.map(({ layout, keys }) => {
+    const { token_BT } = layout;
+    const queries = { positions_BT: at(positions_M, token_BT), segments_BT: at(segments_M, token_BT) };
+    const full = mask(queries, keys.full_attention);
+    const sliding = slides ? mask(queries, keys.sliding_attention, config.slidingWindow) : full;
+    return { layout, masks: { sliding_attention: sliding, full_attention: full } };
+  });
+  return { rotate: rotary(positions_M, config), views };
+}
+
+export interface Queries {
+  readonly rotate: (x_MNH: tf.Tensor3D) => tf.Tensor3D;
+  /** Of each grid, what is added to scores to hide slots, [B, 1, T, S]. */
+  readonly views: readonly { readonly layout: Layout; readonly masks: ByType<tf.Tensor4D> }[];
+}
+
+/** What tokens see in a layer of a type that keeps this of each grid. */
+export const seenIn = (type: LayerType, { views }: Queries, caches: readonly LayerCache[]): Seen[] =>
+  views.map(({ layout, masks }, i) => ({ layout, mask_B1TS: masks[type], kv: caches[i]! }));
 
 /** values[index], of any shape; an index of -1 gives any value. */
 const at = <T extends tf.Tensor>(values: tf.Tensor1D, index: T): T =>
@@ -82,7 +115,7 @@ export function spread(x_MNH: tf.Tensor3D, { token_BT }: Layout): tf.Tensor4D {
 }
 
 /** The inverse of `spread`, with the heads of a token side by side: [M, N * H]. */
-export function collect(x_BNTH: tf.Tensor4D, { slot_M }: Layout): tf.Tensor2D {
+function collect(x_BNTH: tf.Tensor4D, { slot_M }: Layout): tf.Tensor2D {
   const [B, N, T, H] = x_BNTH.shape;
   const [M, slots] = [slot_M.shape[0], tf.scalar(T, "int32")];
   const row_M = slot_M.floorDiv(slots);
@@ -94,36 +127,68 @@ export function collect(x_BNTH: tf.Tensor4D, { slot_M }: Layout): tf.Tensor2D {
   return gatherRows(x_BNTH.reshape([B * N * T, H]), row_MN).reshape([M, N * H]);
 }
 
-/**
- * Grouped-query attention, [B, N, T, H].
- * The query heads that share a key head are stacked along T, so keys and values are never repeated.
- */
-export function attention(
-  q_BNTH: tf.Tensor4D,
-  kv: LayerCache,
-  mask_B1TS: tf.Tensor4D,
-  config: Gemma2Config,
-): tf.Tensor4D {
+/** A grid that queries look at, in one layer. */
+export interface Seen {
+  readonly layout: Layout;
+  /** What is added to scores to hide slots, [B, 1, T, S]. */
+  readonly mask_B1TS: tf.Tensor4D;
+  readonly kv: LayerCache;
+}
+
+/** Grouped-query attention of a list of queries to everything in one or two grids, with the heads of a token side by side: [M, N * H]. */
+export function attention(q_MNH: tf.Tensor3D, [own, other]: readonly Seen[], config: Gemma2Config): tf.Tensor2D {
+  const scaled = q_MNH.mul<tf.Tensor3D>(config.queryPreAttnScalar ** -0.5);
+  if (other === undefined) {
+    const probabilities_BNTS = tf.softmax(scores(scaled, own!, config));
+    return collect(mixed(probabilities_BNTS, own!.kv), own!.layout);
+  }
+  // One softmax over both grids: each gives its sum of exp(score) * value, with the sum of exp(score) and the largest score.
+  const [M, N, H] = q_MNH.shape;
+  const [a, b] = [own!, other].map((seen) => {
+    const scores_BNTS = scores(scaled, seen, config);
+    const largest_BNT1 = scores_BNTS.max(-1, true);
+    const weights_BNTS = scores_BNTS.sub<tf.Tensor4D>(largest_BNT1).exp();
+    const parts = [mixed(weights_BNTS, seen.kv), weights_BNTS.sum(-1, true), largest_BNT1] as tf.Tensor4D[];
+    return tf.split(collect(tf.concat(parts, -1), seen.layout).reshape([M, N, H + 2]), [H, 1, 1], -1);
+  }) as [Part, Part];
+  const largest_MN1 = a[2].maximum(b[2]);
+  const [shareOfA, shareOfB] = [a[2].sub(largest_MN1).exp(), b[2].sub(largest_MN1).exp()];
+  const sum = (part: 0 | 1) => a[part].mul(shareOfA).add(b[part].mul(shareOfB));
+  return sum(0)
+    .div(sum(1))
+    .reshape([M, N * H]);
+}
+
+type Part = [sum_MNH: tf.Tensor, weight_MN1: tf.Tensor, largest_MN1: tf.Tensor];
+
+/** The query heads that share a key head are stacked along T, so keys and values are never repeated. */
+function scores(q_MNH: tf.Tensor3D, { kv, layout, mask_B1TS }: Seen, config: Gemma2Config): tf.Tensor4D {
+  const q_BNTH = spread(q_MNH, layout);
   const [B, N, T, H] = q_BNTH.shape;
-  const [, K, S] = kv.k_BKSH.shape;
-  const stacked = q_BNTH.mul(config.queryPreAttnScalar ** -0.5).reshape([B, K, (N / K) * T, H]);
-  const scores = softCap(tf.matMul(stacked, kv.k_BKSH, false, true), config.attnLogitSoftcapping);
-  const probabilities = tf.softmax(scores.reshape([B, N, T, S]).add(mask_B1TS));
-  return tf.matMul(probabilities.reshape([B, K, (N / K) * T, S]), kv.v_BKSH).reshape([B, N, T, H]);
+  const [, K, , S] = kv.k_BKHS.shape;
+  const capped = softCap(tf.matMul(q_BNTH.reshape([B, K, (N / K) * T, H]), kv.k_BKHS), config.attnLogitSoftcapping);
+  return capped.reshape([B, N, T, S]).add(mask_B1TS);
+}
+
+/** Values in the proportions of the weights. */
+function mixed(weights_BNTS: tf.Tensor4D, { v_BKSH }: LayerCache): tf.Tensor4D {
+  const [B, N, T, S] = weights_BNTS.shape;
+  const [, K, , H] = v_BKSH.shape;
+  return tf.matMul(weights_BNTS.reshape([B, K, (N / K) * T, S]), v_BKSH).reshape([B, N, T, H]);
 }
 
 /** What is added to a score where a query must not look. Finite, so that a row of padding, which sees nothing, stays finite. */
 const HIDDEN = -1e9;
 
 /**
- * Masks [B, 1, T, S] to add to scores. A token sees the tokens of segment 0 and of its own segment at positions up to
- * its own, in sliding layers only those less than a window before it.
+ * A mask [B, 1, T, S] to add to scores. A token sees the tokens of segment 0 and of its own segment at positions up to
+ * its own, and with a window only those less than it before.
  */
-function masks(
+function mask(
   { positions_BT, segments_BT }: { readonly positions_BT: tf.Tensor2D; readonly segments_BT: tf.Tensor2D },
   { positions_BS, segments_BS }: Keys,
-  config: Gemma2Config,
-): (type: LayerType) => tf.Tensor4D {
+  window: number | null = null,
+): tf.Tensor4D {
   const [B, T] = positions_BT.shape;
   const S = positions_BS.shape[1];
   const segments_B1S = segments_BS.reshape([B, 1, S]);
@@ -131,15 +196,9 @@ function masks(
     .equal(segments_BT.reshape([B, T, 1]))
     .logicalOr(segments_B1S.equal(tf.scalar(0, "int32")));
   const distance_BTS = positions_BT.reshape([B, T, 1]).sub(positions_BS.reshape([B, 1, S]));
-  const mask = (visible_BTS: tf.Tensor): tf.Tensor4D =>
-    visible_BTS.toFloat().sub(1).mul(-HIDDEN).reshape([B, 1, T, S]) as tf.Tensor4D;
-
   const past_BTS = isOwn_BTS.logicalAnd(distance_BTS.greaterEqual(tf.scalar(0, "int32")));
-  const full = mask(past_BTS);
-  const slides = config.slidingWindow < S && config.layerTypes.includes("sliding_attention");
-  const window = tf.scalar(config.slidingWindow, "int32");
-  const sliding = slides ? mask(past_BTS.logicalAnd(distance_BTS.less(window))) : full;
-  return (type) => (type === "sliding_attention" ? sliding : full);
+  const seen_BTS = window === null ? past_BTS : past_BTS.logicalAnd(distance_BTS.less(tf.scalar(window, "int32")));
+  return seen_BTS.toFloat().sub(1).mul(-HIDDEN).reshape([B, 1, T, S]);
 }
 
 /**

@@ -9,12 +9,19 @@ import { dynamicUpdateSlice, eachOf, gatherRows, scan, tf } from "tfjs-jit";
 import {
   attention,
   type Block,
-  collect,
+  type ByType,
+  everyType,
+  type Grid,
   type Keys,
   type LayerCache,
+  type Layout,
+  type Looking,
   ownKeys,
   pick,
+  type Queries,
   queriesOf,
+  type Seen,
+  seenIn,
   softCap,
   spread,
   type Wanted,
@@ -32,8 +39,15 @@ export type Cache = readonly LayerCache[];
 
 /** What came before a block. */
 export interface Memory {
-  readonly cache: Cache;
-  /** Of all slots, those of the block and of what is yet to come included: their positions hide the latter. */
+  /** The rows that the block's tokens stand in, by its own layout. It is written into them. */
+  readonly own: { readonly cache: Cache; readonly slots: ByType<Slots> };
+  /** Rows that the block's tokens see as well, such as prompts that several of them share. They stay as they are. */
+  readonly prompts: (Grid & { readonly cache: Cache }) | null;
+}
+
+/** The slots of rows that a block is written into, in layers of one type. */
+export interface Slots {
+  /** Of all slots, those of the block and of what is yet to come included: their positions or segments hide the latter. */
   readonly keys: Keys;
   /** Slot of the block's first token, an int32 scalar where it is a tensor. */
   readonly start: number | tf.Scalar;
@@ -41,7 +55,7 @@ export interface Memory {
 
 /**
  * Hidden states after the final norm, of all M tokens or of the W wanted, and keys and values: the block's own, with a
- * memory its cache with the block written into it. What fills up a list comes out finite and means nothing.
+ * memory its own rows with the block written into them. What fills up a list comes out finite and means nothing.
  */
 export function forward(
   weights: Weights,
@@ -50,20 +64,22 @@ export function forward(
   memory: Memory | null = null,
   wanted: Wanted | null = null,
 ): { hidden_MD: tf.Tensor2D; cache: Cache } {
-  const keys = memory?.keys ?? ownKeys(block);
-  const all = queriesOf(block, keys, config);
-  const last = wanted === null ? all : { ...queriesOf(pick(block, wanted), keys, config), token_W: wanted.token_W };
+  const prompts = memory?.prompts ? [memory.prompts] : [];
+  const keys = memory === null ? everyType(ownKeys(block)) : keysOf(memory.own.slots);
+  const queries = (tokens: Looking) => queriesOf(tokens, [{ layout: tokens.layout, keys }, ...prompts], config);
+  const all = queries(block);
+  const last = wanted === null ? all : { ...queries(pick(block, wanted)), token_W: wanted.token_W };
   const cache: LayerCache[] = [];
 
   let x = embed(weights, config, block);
   config.layerTypes.forEach((type, i) => {
     const looking = i === config.layerTypes.length - 1 ? last : all;
-    const past = memory && { ...memory.cache[i]!, start: memory.start };
     const { x_MD, kv } = layer(layerWeights(weights, i), config, x, {
+      layout: block.layout,
       all,
       looking,
-      mask_B1TS: looking.maskOf(type),
-      past,
+      past: memory && { own: memory.own.cache[i]!, start: memory.own.slots[type].start },
+      seen: (own) => seenIn(type, looking, [own, ...prompts.map(({ cache }) => cache[i]!)]),
     });
     x = x_MD;
     cache.push(kv);
@@ -83,8 +99,9 @@ export function forwardInLoops(
   wanted: Wanted | null,
   segments: readonly number[],
 ): tf.Tensor2D {
-  const all = queriesOf(block, ownKeys(block), config);
-  const [sliding, full] = [all.maskOf("sliding_attention"), all.maskOf("full_attention")];
+  const { layout } = block;
+  const all = queriesOf(block, [{ layout, keys: everyType(ownKeys(block)) }], config);
+  const { sliding_attention: sliding, full_attention: full } = all.views[0]!.masks;
   let x = embed(weights, config, block);
   segments.forEach((first, s) => {
     const types = config.layerTypes.slice(first, segments[s + 1]);
@@ -100,7 +117,8 @@ export function forwardInLoops(
     [x] = scan(
       (x_MD: tf.Tensor2D, of) => {
         const mask_B1TS = sliding === full ? full : (tf.where(of.slides, sliding, full) as tf.Tensor4D);
-        return [layer(of.weights, config, x_MD, { all, looking: all, mask_B1TS, past: null }).x_MD, null];
+        const seen = (kv: LayerCache) => [{ layout, mask_B1TS, kv }];
+        return [layer(of.weights, config, x_MD, { layout, all, looking: all, past: null, seen }).x_MD, null];
       },
       x,
       layers,
@@ -109,6 +127,11 @@ export function forwardInLoops(
   const x_WD = wanted === null ? x : gatherRows<tf.Rank.R2>(x, wanted.token_W);
   return rmsNorm(x_WD, weights["model.norm.weight"] as tf.Tensor1D, config.rmsNormEps);
 }
+
+const keysOf = ({ sliding_attention, full_attention }: ByType<Slots>): ByType<Keys> => ({
+  sliding_attention: sliding_attention.keys,
+  full_attention: full_attention.keys,
+});
 
 const embed = (weights: Weights, config: Gemma2Config, { ids_M }: Block): tf.Tensor2D =>
   gatherRows<tf.Rank.R2>(weights[EMBEDDING]!, ids_M).mul(Math.fround(Math.sqrt(config.hiddenSize)));
@@ -122,16 +145,17 @@ const layerWeights = (weights: Weights, i: number): LayerWeights => {
   return Object.fromEntries(own.map(([name, tensor]) => [name.slice(prefix.length, -".weight".length), tensor]));
 };
 
-/** Tokens that look in a layer: all of the block's, or those that are wanted of it. */
-type Looking = ReturnType<typeof queriesOf> & { readonly token_W?: tf.Tensor1D };
-
 /** What a layer needs beside its weights and the hidden states of the block. */
 type LayerInputs = {
-  readonly all: ReturnType<typeof queriesOf>;
-  readonly looking: Looking;
-  readonly mask_B1TS: tf.Tensor4D;
-  /** The keys and values before the block, and the slot of its first token. */
-  readonly past: (LayerCache & Pick<Memory, "start">) | null;
+  /** Where the block stands. */
+  readonly layout: Layout;
+  readonly all: Queries;
+  /** The tokens that look: all of the block's, or those that are wanted of it. */
+  readonly looking: Queries & { readonly token_W?: tf.Tensor1D };
+  /** The rows that the block is written into, and the slot of its first token. */
+  readonly past: { readonly own: LayerCache; readonly start: Slots["start"] } | null;
+  /** What the tokens that look see, with the block's own rows. */
+  readonly seen: (own: LayerCache) => Seen[];
 };
 
 /** The hidden states of the tokens that look, after one layer, and the keys and values that they looked at. */
@@ -139,7 +163,7 @@ function layer(
   weights: LayerWeights,
   config: Gemma2Config,
   x_MD: tf.Tensor2D,
-  { all, looking, mask_B1TS, past }: LayerInputs,
+  { layout, all, looking, past, seen }: LayerInputs,
 ): { x_MD: tf.Tensor2D; kv: LayerCache } {
   const norm = (name: string, y: tf.Tensor2D) => rmsNorm(y, weights[name] as tf.Tensor1D, config.rmsNormEps);
   const project = (name: string, y: tf.Tensor2D): tf.Tensor3D =>
@@ -148,11 +172,11 @@ function layer(
 
   const h = norm("input_layernorm", x_MD);
   const kv = remember(past, {
-    k_BKSH: spread(all.rotate(project("k_proj", h)), all.layout),
-    v_BKSH: spread(project("v_proj", h), all.layout),
+    k_BKHS: spread(all.rotate(project("k_proj", h)), layout).transpose([0, 1, 3, 2]),
+    v_BKSH: spread(project("v_proj", h), layout),
   });
-  const q_BNTH = spread(looking.rotate(project("q_proj", picked(h))), looking.layout);
-  const attended = collect(attention(q_BNTH, kv, mask_B1TS, config), looking.layout);
+  const q_MNH = looking.rotate(project("q_proj", picked(h)));
+  const attended = attention(q_MNH, seen(kv), config);
   const x = picked(x_MD).add<tf.Tensor2D>(
     norm("post_attention_layernorm", linear(attended, weights["self_attn.o_proj"]!)),
   );
@@ -166,14 +190,14 @@ function layer(
 export const logits = (weights: Weights, config: Gemma2Config, hidden_MD: tf.Tensor2D): tf.Tensor2D =>
   softCap(linear(hidden_MD, weights[EMBEDDING]!), config.finalLogitSoftcapping);
 
-/** A cache with room for more slots, which are empty. */
-export const extendCache = (cache: Cache, slots: number): Cache => {
-  const extend = (x_BKSH: tf.Tensor4D): tf.Tensor4D => {
-    const [B, K, , H] = x_BKSH.shape;
-    return tf.concat([x_BKSH, tf.fill([B, K, slots, H], 0)], 2) as tf.Tensor4D;
-  };
-  return cache.map(({ k_BKSH, v_BKSH }) => ({ k_BKSH: extend(k_BKSH), v_BKSH: extend(v_BKSH) }));
-};
+/** Empty slots for `rows` rows. */
+export function emptyCache(config: Gemma2Config, rows: number, slots: ByType<number>): Cache {
+  const { numKeyValueHeads: K, headDim: H } = config;
+  return config.layerTypes.map((type) => ({
+    k_BKHS: tf.fill([rows, K, H, slots[type]], 0),
+    v_BKSH: tf.fill([rows, K, slots[type], H], 0),
+  }));
+}
 
 /** The shape of every tensor of a checkpoint, by name. */
 export function parameterShapes(config: Gemma2Config): Record<string, number[]> {
@@ -198,13 +222,12 @@ export function parameterShapes(config: Gemma2Config): Record<string, number[]> 
   return { ...shapes, "model.norm.weight": [D] };
 }
 
-/** The keys and values that a block looks at: its own, and with a memory those of the slots before it. */
+/** The keys and values of a block, or those that it is written into. */
 function remember(past: LayerInputs["past"], block: LayerCache): LayerCache {
   if (past === null) return block;
-  const at = [0, 0, past.start, 0];
   return {
-    k_BKSH: dynamicUpdateSlice(past.k_BKSH, block.k_BKSH, at) as tf.Tensor4D,
-    v_BKSH: dynamicUpdateSlice(past.v_BKSH, block.v_BKSH, at) as tf.Tensor4D,
+    k_BKHS: dynamicUpdateSlice(past.own.k_BKHS, block.k_BKHS, [0, 0, 0, past.start]) as tf.Tensor4D,
+    v_BKSH: dynamicUpdateSlice(past.own.v_BKSH, block.v_BKSH, [0, 0, past.start, 0]) as tf.Tensor4D,
   };
 }
 

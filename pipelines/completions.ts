@@ -54,6 +54,7 @@ export async function completeRows(
         ...choice,
         samples: 1,
         maxNewTokens: slots,
+        logprobTemperature: 1,
         stopIds,
         seed: deriveSeed(seed, "generate", index),
       });

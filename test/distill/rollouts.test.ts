@@ -95,7 +95,7 @@ describe("rollOut", () => {
 
   test("samples from the whole distribution, up to the folder's stop tokens", () => {
     const { completions } = rollOut(model, prompts, sizes(), { temperature: 3, seed: 4 });
-    const whole = { samples: 3, maxNewTokens: 6, temperature: 3, topK: 0, topP: 1, seed: 4 };
+    const whole = { samples: 3, maxNewTokens: 6, temperature: 3, topK: 0, topP: 1, logprobTemperature: 3, seed: 4 };
     const { config, stopIds } = model.folder;
     expect(stopIds).toEqual([idOf("<eos>"), idOf("<end_of_turn>")]);
     const list = listPrompts(prompts, sizes());

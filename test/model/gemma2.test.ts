@@ -1,11 +1,11 @@
 /** Gemma 2 against transformers: the golden files are in float32, with left-padded rows longer than the window. */
 import { jit, tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Block } from "../../model/attention.js";
+import { type Block, everyType } from "../../model/attention.js";
 import { type Gemma2Config, readModelConfig } from "../../model/config.js";
 import {
   type Cache,
-  extendCache,
+  emptyCache,
   forward,
   forwardInLoops,
   logits,
@@ -115,30 +115,36 @@ describe.each(models)("%s", (name) => {
       }
     });
 
-    describe("with a cache that has 16 more slots than the prompt", () => {
+    describe("with a memory of the prompt and 16 slots for what follows", () => {
       type Step = { logits_BTV: tf.Tensor; cache: Cache };
-      const step = jit((w: Weights, block: Block, memory: Memory): Step => {
+      const step = jit((w: Weights, block: Block, memory: Memory | null): Step => {
         const { hidden_MD, cache } = forward(w, config, block, memory);
         return { logits_BTV: logits(w, config, hidden_MD).reshape([...block.layout.token_BT.shape, -1]), cache };
       });
-      const prompt = jit((w: Weights, block: Block): Step => {
-        const { hidden_MD, cache } = forward(w, config, block);
-        const logits_BTV = logits(w, config, hidden_MD).reshape([...block.layout.token_BT.shape, -1]);
-        return { logits_BTV, cache: extendCache(cache, 16) };
-      });
 
-      /** Runs the prompt, and gives a function that runs what follows. */
-      function prefill(): { first: Step; next: (ids_BT: tf.Tensor2D, k: number, cache: Cache) => Step } {
-        const [B, T] = golden.ids!.shape as [number, number];
-        const attention_BS = golden.attention_mask!.concat(tf.ones([B, 16], "int32"), 1) as tf.Tensor2D;
-        const keys = { positions_BS: positions(attention_BS), segments_BS: attention_BS.sub<tf.Tensor2D>(int32(1)) };
-        const next = (ids_BT: tf.Tensor2D, k: number, cache: Cache): Step => {
-          const positions_BT = keys.positions_BS.slice([0, T + k], ids_BT.shape);
-          const block = { ...inRows(ids_BT, positions_BT), layout: fullGrid(ids_BT.shape) };
-          return step(weights, block, { cache, keys, start: int32(T + k) });
+      /** Runs the prompt, and gives a function that runs what follows, from token k on. */
+      function prefill(): {
+        first: Step;
+        next: (ids_BT: tf.Tensor2D, k: number, own: Cache) => Step;
+        empty: Cache;
+      } {
+        const prompt_BS = golden.attention_mask as tf.Tensor2D;
+        const B = prompt_BS.shape[0];
+        const lengths_B1 = prompt_BS.sum(1, true);
+        const ownPositions_BS = lengths_B1.add<tf.Tensor2D>(tf.range(0, 16, 1, "int32"));
+        const keys = { positions_BS: ownPositions_BS, segments_BS: tf.zeros<tf.Rank.R2>([B, 16], "int32") };
+        const first = step(weights, leftPadded(golden.ids as tf.Tensor2D, prompt_BS), null);
+        const prompts = {
+          cache: first.cache,
+          keys: everyType({ positions_BS: positions(prompt_BS), segments_BS: prompt_BS.sub<tf.Tensor2D>(int32(1)) }),
         };
-        const first = prompt(weights, leftPadded(golden.ids as tf.Tensor2D, golden.attention_mask as tf.Tensor2D));
-        return { first, next };
+        const next = (ids_BT: tf.Tensor2D, k: number, own: Cache): Step => {
+          const layout = fullGrid(ids_BT.shape);
+          const block = { ...inRows(ids_BT, ownPositions_BS.slice([0, k], ids_BT.shape)), layout };
+          const slots = everyType({ keys, start: int32(k) });
+          return step(weights, block, { own: { cache: own, slots }, prompts: { ...prompts, layout } });
+        };
+        return { first, next, empty: emptyCache(config, B, everyType(16)) };
       }
       const last = (logits_BTV: tf.Tensor) => logits_BTV.slice([0, logits_BTV.shape[1]! - 1, 0], [-1, 1, -1]);
 
@@ -147,8 +153,8 @@ describe.each(models)("%s", (name) => {
         logits: tf.Tensor;
         ids: tf.Tensor;
       } {
-        const { first, next } = prefill();
-        let { logits_BTV, cache } = first;
+        const { first, next, empty } = prefill();
+        let { logits_BTV, cache } = { ...first, cache: empty };
         const predicted = [last(logits_BTV)];
         const ids: tf.Tensor2D[] = [choose(0, predicted[0]!)];
         for (let k = 1; k < 16; k++) {
@@ -165,8 +171,8 @@ describe.each(models)("%s", (name) => {
       });
 
       test("forced tokens as one block have the same logits", () => {
-        const { first, next } = prefill();
-        const block = next(golden.forced as tf.Tensor2D, 0, first.cache);
+        const { first, next, empty } = prefill();
+        const block = next(golden.forced as tf.Tensor2D, 0, empty);
         const predicted = tf.concat([last(first.logits_BTV), block.logits_BTV.slice([0, 0, 0], [-1, 15, -1])], 1);
         expect(largestDifference(predicted, golden.forced_logits!)).toBeLessThan(2e-4);
       });

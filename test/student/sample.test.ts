@@ -41,7 +41,16 @@ function withEmbedding(change: (embedding: tf.Tensor) => tf.Tensor): { parameter
   return { parameters: createParameters(copies), config };
 }
 
-const greedy = { samples: 1, maxNewTokens: 12, temperature: 0, topK: 0, topP: 1, stopIds: [], seed: 0 };
+const greedy = {
+  samples: 1,
+  maxNewTokens: 12,
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  logprobTemperature: 1,
+  stopIds: [],
+  seed: 0,
+};
 
 function sample(prompts: number[][], changes: Partial<SamplingOptions>, of = { parameters, config }): Completion[] {
   const options = { ...greedy, ...changes };
