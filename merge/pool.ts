@@ -20,12 +20,17 @@ export interface Pool {
   close(): Promise<void>;
 }
 
+/** In the bundle, workers have a file beside this one. */
+const WORKER = import.meta.url.includes("/dist/bundle/")
+  ? new URL("worker.js", import.meta.url)
+  : compiledModule("merge/worker.js");
+
 /** A worker has its next job at hand when it ends one. */
 const JOBS_IN_HAND = 2;
 
 /** Starts threads before there is work for them: they load their code while this one reads headers. */
 export const startThreads = (count: number): Worker[] =>
-  Array.from({ length: Math.max(0, count) }, () => new Worker(compiledModule("merge/worker.js")));
+  Array.from({ length: Math.max(0, count) }, () => new Worker(WORKER));
 
 interface Waiting {
   readonly job: Job;
