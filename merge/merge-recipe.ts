@@ -1,6 +1,6 @@
 // A merge by a recipe: from the recipe's file to a model folder.
 import { writeFile } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { join } from "node:path";
 import { type JsonObject, readTextIfAny } from "../model/json.js";
 import { copySideFiles, SIDE_FILES } from "../model/save.js";
 import { chatTemplateFiles } from "./chat-template.js";
@@ -8,8 +8,8 @@ import { mergeInto, type RunOptions, standardWorkers } from "./engine.js";
 import { describeGeometry, type GroupStatistics } from "./geometry.js";
 import { withKey } from "./json-text.js";
 import { type MergePlan, makePlan } from "./make-plan.js";
-import { METHODS, type MethodName } from "./methods.js";
-import { hubName, modelCard, recipeAsRun } from "./model-card.js";
+import type { MethodName } from "./methods.js";
+import { mergeCard, recipeAsRun } from "./model-card.js";
 import { checkOutput } from "./options.js";
 import { startThreads } from "./pool.js";
 import { type Recipe, readRecipeFile } from "./recipe.js";
@@ -78,13 +78,7 @@ async function filesBeside(
     const from = tokenizer?.from ?? sideFilesFrom;
     Object.assign(files, await chatTemplateFiles(recipe.chatTemplate, models, from, files));
   }
-  const methods = methodsOf(recipe).map((name) => ({ name, description: METHODS[name].description }));
-  const title = basename(resolve(out));
-  const summary = "Merged by heddle, by the recipe below.";
-  const named = models.map((model) => hubName(model) ?? model);
-  const baseModels = named.filter((_, i) => hubName(models[i]!) !== null);
-  const tags = ["merge", "heddle"];
-  files["README.md"] = modelCard({ title, summary, models: named, baseModels, tags, methods, recipe: text });
+  files["README.md"] = mergeCard(out, models, methodsOf(recipe), text);
   return files;
 }
 

@@ -1,5 +1,7 @@
 // README.md of a model folder, as the Hugging Face Hub reads it: YAML in front, then markdown.
+import { basename, resolve } from "node:path";
 import { stringify } from "yaml";
+import { METHODS, type MethodName } from "./methods.js";
 
 export interface ModelCard {
   readonly title: string;
@@ -30,6 +32,25 @@ export function modelCard(card: ModelCard): string {
     ...section("Recipe", recipe === null ? "" : fenced(recipe)),
   ];
   return `${sections.join("\n\n")}\n`;
+}
+
+/** The card of a merge into `out`, by a recipe (null where it has none that could be told). */
+export function mergeCard(
+  out: string,
+  models: readonly string[],
+  methods: readonly MethodName[],
+  recipe: string | null,
+): string {
+  const named = models.map((model) => hubName(model) ?? model);
+  return modelCard({
+    title: basename(resolve(out)),
+    summary: recipe === null ? "Merged by heddle." : "Merged by heddle, by the recipe below.",
+    models: named,
+    baseModels: named.filter((_, i) => hubName(models[i]!) !== null),
+    tags: ["merge", "heddle"],
+    methods: methods.map((name) => ({ name, description: METHODS[name].description })),
+    recipe,
+  });
 }
 
 /** OWNER/NAME of a folder in the cache of the Hub's library, whose name says it; null for other folders. */

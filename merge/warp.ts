@@ -2,6 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type CheckpointTensor, type FloatDtype, isFloatDtype, type TensorSpec } from "safetensors-ts";
+import { stringify } from "yaml";
 import { configWithDtype } from "../model/json.js";
 import { copySideFiles } from "../model/save.js";
 import { mergeInto } from "./engine.js";
@@ -10,6 +11,7 @@ import { layerOf } from "./groups.js";
 import { type Inputs, withInputs } from "./inputs.js";
 import { checkEta } from "./liti.js";
 import type { MethodName } from "./methods.js";
+import { mergeCard } from "./model-card.js";
 import {
   checkOptions,
   type EmaOptions,
@@ -66,6 +68,7 @@ export async function emaCheckpoints({ models, mu, dtype, out, overwrite }: EmaO
   await mergeInto({ ...plan, tensors }, { out, isDurable: true }, async (folder) => {
     await copySideFiles(last, folder);
     await writeFile(join(folder, "config.json"), configWithDtype(config, commonDtype(tensors)));
+    await writeFile(join(folder, "README.md"), cardOf({ out, dtype, base: null, models }, merge()));
   });
 }
 
@@ -76,6 +79,28 @@ const bySettings = (
   each: MergeSource["settings"]["global"],
 ) => ({ method, settings: { global, models: runs.map(() => each), seed: 0 } });
 
+/** README.md, with the recipe of mergekit's kind that makes the same, where the settings are those of all tensors. */
+function cardOf(
+  {
+    out,
+    dtype,
+    base,
+    models,
+  }: Pick<MergeOptions, "out" | "dtype"> & { base: string | null; models: readonly string[] },
+  { method, settings }: Pick<MergeSource, "method"> & { settings: MergeSource["settings"] | null },
+): string {
+  const sources = [...(base === null ? [] : [base]), ...models];
+  if (settings === null) return mergeCard(out, sources, [method], null);
+  const recipe = {
+    merge_method: method,
+    ...(base === null ? {} : { base_model: base }),
+    models: models.map((model, m) => ({ model, parameters: settings.models[m]! })),
+    parameters: settings.global,
+    ...(dtype === "input" ? {} : { out_dtype: dtype }),
+  };
+  return mergeCard(out, sources, [method], stringify(recipe, { lineWidth: 0 }));
+}
+
 async function mergeRuns(options: MergeOptions, merge: Merge, weigh: Weigh): Promise<GroupStatistics[]> {
   await checkOptions(options);
   const config = await readConfigText(options.init);
@@ -84,6 +109,10 @@ async function mergeRuns(options: MergeOptions, merge: Merge, weigh: Weigh): Pro
   await mergeInto(plan, { out: options.out, geometry: true, isDurable: true }, async (folder, stored) => {
     await copySideFiles(options.init, folder);
     await writeFile(join(folder, "config.json"), configWithDtype(config, commonDtype(plan.tensors)));
+    const { init: base, runs: models, eta } = options;
+    // An eta of the layer's number is in no recipe's words.
+    const merged = typeof eta === "number" ? merge(eta) : { ...merge(0), settings: null };
+    await writeFile(join(folder, "README.md"), cardOf({ ...options, base, models }, merged));
     statistics = describeGeometry(plan, stored, options.granularity, weigh);
   });
   return statistics;

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { type Dtype, fromFloat32, type NamedTensor, openCheckpoint, toFloat32, writeCheckpoint } from "safetensors-ts";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { GRANULARITIES } from "../../merge/groups.js";
+import { mergeRecipe } from "../../merge/merge-recipe.js";
 import { slerp } from "../../merge/slerp.js";
 import {
   emaCheckpoints,
@@ -220,12 +221,37 @@ describe("the folder that is written", () => {
     await writeFile(join(init, "README.md"), "of the init alone");
     const options = { ...defaults(), init };
     await slerpCheckpoints(options);
-    expect(new Set(await readdir(options.out))).toEqual(new Set([...files, "config.json", "model.safetensors"]));
+    expect(new Set(await readdir(options.out))).toEqual(
+      new Set([...files, "config.json", "model.safetensors", "README.md"]),
+    );
     for (const name of files) expect(await readFile(join(options.out, name), "utf8")).toBe(`{"is": "${name}"}`);
     expect(await readFile(join(options.out, "config.json"), "utf8")).toBe(CONFIG);
     const checkpoint = await openCheckpoint(options.out);
     expect(checkpoint.metadata).toEqual({ format: "pt" });
     await checkpoint.close();
+  });
+
+  test("has a model card, whose recipe makes the same model", async () => {
+    const merges: Record<string, (out: string) => Promise<unknown>> = {
+      slerp: (out) => slerpCheckpoints({ ...defaults(), out, eta: 0.3 }),
+      lerp: (out) => lerpCheckpoints({ ...defaults(), out }),
+      ema: (out) => emaCheckpoints({ models: runs(3), mu: 0.25, dtype: "float32", out }),
+    };
+    for (const [name, merge] of Object.entries(merges)) {
+      const out = join(folder, name);
+      await merge(out);
+      const card = await readFile(join(out, "README.md"), "utf8");
+      expect(card).toContain(`# ${name}\n\nMerged by heddle, by the recipe below.`);
+      await writeFile(join(folder, "r.yml"), /```yaml\n(.*)```/s.exec(card)![1]!);
+      await mergeRecipe({ recipe: join(folder, "r.yml"), out: join(folder, "again"), overwrite: true });
+      expect(await readModel(join(folder, "again")), name).toEqual(await readModel(out));
+    }
+  });
+
+  test("has a model card without a recipe where eta is a function of the layer", async () => {
+    const options = { ...defaults(), eta: (layer: number) => 0.1 * (layer + 1) };
+    await slerpCheckpoints(options);
+    expect(await readFile(join(options.out, "README.md"), "utf8")).not.toContain("```");
   });
 
   test("is bf16 from a bf16 init by `input`, float32 by `float32`, and says so in config.json", async () => {

@@ -113,7 +113,7 @@ describe("heddle slerp", () => {
     );
     const half = Math.fround(Math.SQRT1_2 / 2);
     expect(await weights(out)).toEqual([half, half]);
-    expect(readdirSync(out)).toEqual(["config.json", "model.safetensors"]);
+    expect(readdirSync(out)).toEqual(["README.md", "config.json", "model.safetensors"]);
   });
 
   test("stores what --dtype says and replaces a model only with --overwrite", async () => {
