@@ -39,6 +39,8 @@ const models = [
   "final",
 ];
 const measured = ["teacher", "start", "distilled", ...models.slice(1)];
+/** Merges have a model card. */
+const cards = models.filter((stage) => /(merged|liti|final)$/.test(stage)).map((stage) => `${stage}/README.md`);
 
 let cwd: string;
 let dir: string;
@@ -66,7 +68,9 @@ describe("a run", () => {
 
   test("leaves a model folder a stage, the config, the log, the state and the report", () => {
     const files = models.flatMap((stage) => modelFiles.map((name) => `${stage}/${name}`));
-    expect(new Set(filesIn(dir))).toEqual(new Set([...files, "config.yaml", "log.jsonl", "report.html", "state.json"]));
+    expect(new Set(filesIn(dir))).toEqual(
+      new Set([...files, ...cards, "config.yaml", "log.jsonl", "report.html", "state.json"]),
+    );
     expect(Object.keys(readState(dir).stages)).toEqual([...models, ...measured.map((name) => `eval/${name}`)]);
   });
 
@@ -175,6 +179,6 @@ test("stopped by Ctrl-C in every kind of stage, it goes on each time and ends wi
   const last = await completeRun(cwd, "warp", "stopped");
   expect(last).toMatchObject({ code: 0, stdout: ending.stdout.replaceAll(dir, stopped) });
   expect(stepsOf(stopped)).toEqual(stepsOf(dir));
-  // The config and the report name the folder, the log has the speed.
-  expect(differingFiles(stopped, dir)).toEqual(["config.yaml", "log.jsonl", "report.html"]);
+  // The config, the model cards and the report name the folder, the log has the speed.
+  expect(differingFiles(stopped, dir)).toEqual(["config.yaml", "log.jsonl", "report.html", ...cards].sort());
 });
