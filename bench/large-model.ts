@@ -3,8 +3,8 @@ import { access, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type StreamedTensor, writeCheckpoint } from "safetensors-ts";
 import { parseModelConfig } from "../model/config.js";
-import { parameterShapes } from "../model/gemma2.js";
 import { copySideFiles, replaceFolder } from "../model/save.js";
+import { parameterShapes } from "../model/shapes.js";
 import { arithmetic } from "./stages.js";
 
 /** The hub's config of gemma-2-2b, and how many of its layers. */

@@ -1,8 +1,8 @@
 /** The shapes that the benchmarks share with the peers' scripts, with random weights. */
 import { tf } from "tfjs-jit";
 import { type Gemma2Config, parseModelConfig } from "../model/config.js";
-import { parameterShapes } from "../model/gemma2.js";
 import { createParameters, type Parameters } from "../model/parameters.js";
+import { parameterShapes } from "../model/shapes.js";
 
 /** 4 layers of width 256. */
 export const studentConfig = (vocabSize: number): Gemma2Config => configOf(vocabSize, { layers: 4, heads: 4 });

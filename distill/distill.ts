@@ -3,17 +3,18 @@
  * them, and the divergence of the two is minimised, token by token.
  */
 
-import { jit, tf } from "tfjs-jit";
+import { tf } from "tfjs-jit";
 import type { Sequence } from "../model/batch.js";
-import type { Gemma2Config } from "../model/config.js";
+import { computedAs, type Gemma2Config } from "../model/config.js";
 import type { Weights } from "../model/gemma2.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, completionHidden } from "../model/scoring.js";
-import { createTrainable, disposeOptimiser, learn, type Optimiser, type Trainable } from "../student/optimiser.js";
+import { trainingStep } from "../student/optimiser.js";
+import { createTrainable, disposeOptimiser } from "../student/trainable.js";
 import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
 import { deriveSeed, planBatch } from "./batches.js";
 import { TrainingError } from "./errors.js";
-import { countedTokens, learnFromParts, microBatches, type StepResult } from "./micro-batches.js";
+import { countedTokens, learnFromParts, microBatches } from "./micro-batches.js";
 import { type EncodedRow, encodeCompletions, rollOut, sizesOfRows } from "./rollouts.js";
 import { compileSchedules, optimiserAt, rowsOfPart, type ScheduleValue, type TrainingSettings } from "./settings.js";
 import { divergenceFrom, type TargetLoss, type Targets, type Teacher, targetsOf } from "./targets.js";
@@ -57,6 +58,7 @@ export async function distill(
   ] as const;
   const at = await compileSchedules(settings, names);
   const trainable = createTrainable(student.parameters, settings);
+  const learning = computedAs(config, { segments: trainable.segments });
   const shape = { samples: 1, maxNewTokens };
   const sizes = sizesOfRows(rows, { ...shape, rows: size });
   const sizesOfPart = sizesOfRows(rows, { ...shape, rows: rowsOfPart(size, settings) });
@@ -93,7 +95,7 @@ export async function distill(
     };
     const learnt = await learnFromParts(parts, optimiserAt(settings, step, now), async (part, optimiser) => {
       const targets = await targetsOf(teacher, part.batch, part.tensors, k, config.vocabSize);
-      const result = distillStep(trainable, config, part.tensors, targets, loss, optimiser);
+      const result = distillStep(trainable, [learning, part.tensors, targets, loss], optimiser);
       tf.dispose(targets as unknown as tf.TensorContainer);
       return result;
     });
@@ -112,19 +114,16 @@ export async function distill(
 const coefficient = (value: number, special: readonly number[]): Coefficient =>
   special.includes(value) ? value : tf.scalar(value);
 
-const distillStep = jit(function distillStep(
-  trainable: Trainable,
-  config: Gemma2Config,
-  batch: BatchTensors,
-  targets: Targets,
-  { tokens, ...loss }: TargetLoss & { tokens: tf.Tensor },
-  optimiser: Optimiser | null,
-): StepResult {
-  const lossOf = (weights: Weights) =>
-    meanLoss(completionHidden(weights, config, batch), batch.counted_W, tokens, divergenceFrom(targets, loss));
-  const { loss: value, gradNorm } = learn(trainable, lossOf, optimiser);
-  return { loss: value, gradNorm };
-});
+const distillStep = trainingStep(
+  "distillStep",
+  (
+    weights: Weights,
+    config: Gemma2Config,
+    batch: BatchTensors,
+    targets: Targets,
+    { tokens, ...loss }: TargetLoss & { tokens: tf.Tensor },
+  ) => meanLoss(completionHidden(weights, config, batch), batch.counted_W, tokens, divergenceFrom(targets, loss)),
+);
 
 /** Ids must mean the same to both models; a teacher over HTTP was compared when it was opened. */
 async function checkTeacher(teacher: Teacher, student: LoadedModel): Promise<void> {

@@ -2,7 +2,7 @@
 import { tf } from "tfjs-jit";
 import { type Batch, listSequences, type Sequence, type Sizes } from "../model/batch.js";
 import { type BatchTensors, batchTensors } from "../model/scoring.js";
-import type { Optimiser } from "../student/optimiser.js";
+import type { Optimiser, StepResult } from "../student/optimiser.js";
 
 /** A part of a step's batch. */
 export type MicroBatch = { readonly batch: Batch; readonly tensors: BatchTensors };
@@ -17,9 +17,6 @@ export const microBatches = (sequences: readonly Sequence[], sizes: Sizes): Micr
 /** Tokens that count, of all parts. */
 export const countedTokens = (parts: readonly MicroBatch[]): number =>
   parts.reduce((sum, { batch }) => batch.counted.reduce((a, b) => a + b, sum), 0);
-
-/** What a compiled step gives; see `learn`. */
-export type StepResult = { readonly loss: tf.Tensor; readonly gradNorm: tf.Tensor | null };
 
 /**
  * Learns from the parts, one after the other: the last one gets the optimiser. Parts whose losses are divided by what the

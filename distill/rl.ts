@@ -5,16 +5,17 @@
 
 import { jit, tf } from "tfjs-jit";
 import { byCompletion } from "../model/batch.js";
-import type { Gemma2Config } from "../model/config.js";
+import { computedAs, type Gemma2Config } from "../model/config.js";
 import type { Weights } from "../model/gemma2.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { copyParameters, disposeParameters, type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, completionHidden } from "../model/scoring.js";
-import { createTrainable, disposeOptimiser, learn, type Optimiser, type Trainable } from "../student/optimiser.js";
+import { trainingStep } from "../student/optimiser.js";
+import { createTrainable, disposeOptimiser } from "../student/trainable.js";
 import { deriveSeed, planBatch } from "./batches.js";
 import { answerOf } from "./data.js";
 import { crossEntropy, logProbOf } from "./losses.js";
-import { learnFromParts, type MicroBatch, microBatches, type StepResult } from "./micro-batches.js";
+import { learnFromParts, type MicroBatch, microBatches } from "./micro-batches.js";
 import { exactMatch, leaveOneOut, logRatio } from "./rewards.js";
 import { decodeAll, type EncodedRow, meanLength, rollOut, sizesOfRows } from "./rollouts.js";
 import { compileSchedules, optimiserAt, rowsOfPart, type ScheduleValue, type TrainingSettings } from "./settings.js";
@@ -39,12 +40,12 @@ export async function rl(
   settings: RlSettings,
   context: StageContext,
 ): Promise<void> {
-  const { config } = policy.folder;
   const { steps, samples, prompts: size, max_new_tokens: maxNewTokens } = settings;
   for (const { row } of rows) answerOf(row);
   const names = ["learning_rate", "weight_decay", "max_grad_norm", "beta_kl", "mu", "temperature"] as const;
   const at = await compileSchedules(settings, names);
   const trainable = createTrainable(policy.parameters, settings);
+  const config = computedAs(policy.folder.config, { segments: trainable.segments });
   const anchor = copyParameters(trainable.parameters);
   const sizes = sizesOfRows(rows, { rows: size, samples, maxNewTokens });
   const sizesOfPart = sizesOfRows(rows, { rows: rowsOfPart(size, settings), samples, maxNewTokens });
@@ -73,19 +74,19 @@ export async function rl(
 
     const advantages = leaveOneOut(totals, samples);
     const weights = completions.map((_, c) => advantages[c]! / completions.length);
-    const mu = tf.scalar(now.mu);
+    const average = { of: anchor, mu: tf.scalar(now.mu) };
     const learnt = await learnFromParts(
       weighted(parts, weights),
       optimiserAt(settings, step, now),
       (part, optimiser) => {
         const weight_W = tf.tensor1d(part.weights);
-        const objective = { weight_W, temperature, mu };
-        const result = rlStep(trainable, anchor, config, part.tensors, objective, optimiser);
+        const args = [config, part.tensors, weight_W, temperature] as const;
+        const result = rlStep(trainable, args, optimiser, average);
         weight_W.dispose();
         return result;
       },
     );
-    tf.dispose([temperature, mu] as unknown as tf.TensorContainer);
+    tf.dispose([temperature, average.mu] as unknown as tf.TensorContainer);
     const length = meanLength(completions.map(({ ids }) => ids));
     return {
       ...learnt,
@@ -130,26 +131,13 @@ const completionLogprobs = jit(function completionLogprobs(
 });
 
 /**
- * A step on -mean over completions of advantage * ln pi(y | x), then ema <- (1 - mu) ema + mu policy. A token's weight
- * is the advantage of its completion by the number of completions, 0 where it does not count.
+ * A step on -mean over completions of advantage * ln pi(y | x). A token's weight is the advantage of its completion by the
+ * number of completions, 0 where it does not count.
  */
-const rlStep = jit(function rlStep(
-  trainable: Trainable,
-  anchor: Parameters,
-  config: Gemma2Config,
-  batch: BatchTensors,
-  objective: { weight_W: tf.Tensor1D; temperature: Coefficient; mu: tf.Tensor },
-  optimiser: Optimiser | null,
-): StepResult {
-  const { weight_W, temperature, mu } = objective;
-  const lossOf = (policy: Weights) =>
+const rlStep = trainingStep(
+  "rlStep",
+  (policy: Weights, config: Gemma2Config, batch: BatchTensors, weight_W: tf.Tensor1D, temperature: Coefficient) =>
     weightedLoss(completionHidden(policy, config, batch), weight_W, (logits_CV, chunkOf) =>
       crossEntropy(atTemperature(logits_CV, temperature), chunkOf(batch.target_W)),
-    );
-  const { loss, gradNorm, weights } = learn(trainable, lossOf, optimiser);
-  for (const [name, weight] of Object.entries(weights)) {
-    const before = anchor[name]!.read();
-    anchor[name]!.assign(before.add(mu.mul(weight.sub(before))));
-  }
-  return { loss, gradNorm };
-});
+    ),
+);

@@ -1,7 +1,8 @@
 /** The settings of a stage at one step: numbers as in the config, schedules evaluated, and the scalars of the optimiser. */
 import { tf } from "tfjs-jit";
 import { compileSchedule, type Schedule, type ScheduleVariables } from "../config/schedule.js";
-import type { AdamWSettings, Optimiser, TrainableOptions } from "../student/optimiser.js";
+import type { AdamWSettings, Optimiser } from "../student/optimiser.js";
+import type { TrainableOptions } from "../student/trainable.js";
 import { TrainingError } from "./errors.js";
 
 /** A number, or an expression of step, steps and iteration. */

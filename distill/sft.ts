@@ -1,14 +1,15 @@
 /** Supervised fine-tuning: cross-entropy on the completions in the data. */
 
-import { jit, tf } from "tfjs-jit";
-import type { Gemma2Config } from "../model/config.js";
+import { tf } from "tfjs-jit";
+import { computedAs, type Gemma2Config } from "../model/config.js";
 import type { Weights } from "../model/gemma2.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, completionHidden } from "../model/scoring.js";
-import { createTrainable, disposeOptimiser, learn, type Optimiser, type Trainable } from "../student/optimiser.js";
+import { trainingStep } from "../student/optimiser.js";
+import { createTrainable, disposeOptimiser } from "../student/trainable.js";
 import { planBatch } from "./batches.js";
 import { crossEntropy } from "./losses.js";
-import { countedTokens, learnFromParts, microBatches, type StepResult } from "./micro-batches.js";
+import { countedTokens, learnFromParts, microBatches } from "./micro-batches.js";
 import { type EncodedRow, encodeCompletions, meanLength, sizesOfRows } from "./rollouts.js";
 import { compileSchedules, optimiserAt, rowsOfPart, type TrainingSettings } from "./settings.js";
 import { meanLoss } from "./token-loss.js";
@@ -24,11 +25,11 @@ export async function sft(
   settings: SftSettings,
   context: StageContext,
 ): Promise<void> {
-  const { config } = model.folder;
   const { steps, batch_size: size, max_new_tokens: maxNewTokens } = settings;
   const completions = await encodeCompletions(model.folder, rows, maxNewTokens);
   const at = await compileSchedules(settings, ["learning_rate", "weight_decay", "max_grad_norm"]);
   const trainable = createTrainable(model.parameters, settings);
+  const config = computedAs(model.folder.config, { segments: trainable.segments });
   const sizes = sizesOfRows(rows, { rows: rowsOfPart(size, settings), samples: 1, maxNewTokens });
 
   await train(trainable, {}, settings, context, async (step) => {
@@ -39,7 +40,7 @@ export async function sft(
     const parts = microBatches(sequences, sizes);
     const tokens = tf.scalar(countedTokens(parts));
     const learnt = await learnFromParts(parts, optimiserAt(settings, step, now), ({ tensors }, optimiser) =>
-      sftStep(trainable, config, tensors, tokens, optimiser),
+      sftStep(trainable, [config, tensors, tokens], optimiser),
     );
     tokens.dispose();
     const length = meanLength(picked.map((i) => completions[i]!));
@@ -53,17 +54,10 @@ export async function sft(
   disposeOptimiser(trainable);
 }
 
-const sftStep = jit(function sftStep(
-  trainable: Trainable,
-  config: Gemma2Config,
-  { block, wanted, target_W, counted_W }: BatchTensors,
-  tokens: tf.Tensor,
-  optimiser: Optimiser | null,
-): StepResult {
-  const lossOf = (weights: Weights) =>
-    meanLoss(completionHidden(weights, config, { block, wanted }), counted_W, tokens, (logits_CV, chunkOf) =>
+const sftStep = trainingStep(
+  "sftStep",
+  (weights: Weights, config: Gemma2Config, { target_W, counted_W, ...lists }: BatchTensors, tokens: tf.Tensor) =>
+    meanLoss(completionHidden(weights, config, lists), counted_W, tokens, (logits_CV, chunkOf) =>
       crossEntropy(logits_CV, chunkOf(target_W)),
-    );
-  const { loss, gradNorm } = learn(trainable, lossOf, optimiser);
-  return { loss, gradNorm };
-});
+    ),
+);

@@ -3,11 +3,11 @@
 import { jit, tf, type Variable } from "tfjs-jit";
 import type { Batch } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
-import { EMBEDDING } from "../model/gemma2.js";
 import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, completionHidden, logitsOf } from "../model/scoring.js";
+import { EMBEDDING } from "../model/shapes.js";
 import { httpTeacher } from "../teacher/http.js";
 import type { RemoteTeacher, ScoreRequest, TokenScores } from "../teacher/teacher.js";
 import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";

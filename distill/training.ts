@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { LoadedModel } from "../model/loaded.js";
 import { downloadTensor, type HostTensors, type Parameters, uploadParameters } from "../model/parameters.js";
 import { saveModel } from "../model/save.js";
-import type { Trainable } from "../student/optimiser.js";
+import type { Trainable } from "../student/trainable.js";
 import { loadTrainingState, saveTrainingState } from "../student/training-state.js";
 import { TrainingError } from "./errors.js";
 

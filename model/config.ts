@@ -1,5 +1,6 @@
 /** What config.json says about a model: read in the hub's older style and in that of transformers 5, checked, typed. */
 import { join } from "node:path";
+import { type Compute, PLAIN } from "./compute.js";
 import { ModelError } from "./errors.js";
 import { DTYPES, type Dtype, type JsonObject, readJsonIfAny } from "./json.js";
 
@@ -34,7 +35,14 @@ export interface Gemma2Config {
   readonly padTokenId: number | null;
   /** The format that the checkpoint's weights are meant to be in. */
   readonly dtype: Dtype;
+  readonly compute: Compute;
 }
+
+/** A config whose model is computed otherwise. */
+export const computedAs = (config: Gemma2Config, compute: Partial<Compute>): Gemma2Config => ({
+  ...config,
+  compute: { ...config.compute, ...compute },
+});
 
 /**
  * Reads and checks config.json of a model folder. Absent keys take the defaults of transformers' Gemma2Config.
@@ -85,6 +93,7 @@ export function parseModelConfig(path: string, raw: JsonObject): Gemma2Config {
     eosTokenIds: idList(raw.eos_token_id === undefined ? 1 : raw.eos_token_id) ?? fail("eos_token_id", ID_OR_LIST),
     padTokenId: id("pad_token_id", 0),
     dtype: dtypeOf(raw, fail),
+    compute: PLAIN,
   };
 }
 

@@ -9,7 +9,6 @@ import { loadTokenizer, type Tokenizer } from "./tokenizer.js";
 export interface ModelFolder {
   readonly dir: string;
   readonly config: Gemma2Config;
-  /** config.json as it was parsed. */
   /** null where the folder has none: such a model scores and continues token ids. */
   readonly tokenizer: Tokenizer | null;
   readonly chat: Chat;

@@ -1,20 +1,42 @@
 /** A model folder with its weights on the device. */
-import type { Gemma2Config } from "./config.js";
+import type { Variable } from "tfjs-jit";
+import type { ComputeDtype } from "./compute.js";
+import { computedAs, type Gemma2Config } from "./config.js";
 import { type ModelFolder, openModel } from "./load.js";
-import { createParameters, disposeParameters, type Parameters } from "./parameters.js";
-import { loadWeights } from "./weights.js";
+import { disposeParameters, type Parameters, variableOf } from "./parameters.js";
+import { readWeights, type Storage } from "./weights.js";
 
 export type LoadedModel = { readonly folder: ModelFolder; readonly parameters: Parameters };
 
+export type LoadOptions = {
+  /** What matrix products are computed in. @default "float32" */
+  readonly dtype?: ComputeDtype;
+  /** What each tensor is kept in. @default what matrix products are computed in */
+  readonly storageOf?: (name: string) => Storage;
+};
+
 /** Opens a folder and loads its weights. */
-export async function loadModel(dir: string): Promise<LoadedModel> {
-  const folder = await openModel(dir);
-  return { folder, parameters: await loadParameters(folder) };
+export async function loadModel(dir: string, options: LoadOptions = {}): Promise<LoadedModel> {
+  const opened = await openModel(dir);
+  const { dtype = "float32" } = options;
+  const folder = { ...opened, config: computedAs(opened.config, { dtype }) };
+  return { folder, parameters: await loadParameters(folder, options.storageOf) };
 }
 
-/** The weights alone of a folder that was opened before, as float32; disposeParameters frees them. */
-export const loadParameters = async (folder: { dir: string; config: Gemma2Config }): Promise<Parameters> =>
-  createParameters(await loadWeights(folder.dir, folder.config));
+/** The weights alone of a folder that was opened before; disposeParameters frees them. One tensor at a time is in host memory. */
+export async function loadParameters(
+  { dir, config }: { readonly dir: string; readonly config: Gemma2Config },
+  storageOf: (name: string) => Storage = () => config.compute.dtype,
+): Promise<Parameters> {
+  const parameters: Record<string, Variable> = {};
+  try {
+    for await (const [name, weight] of readWeights(dir, config, storageOf)) parameters[name] = variableOf(weight);
+    return parameters;
+  } catch (error) {
+    disposeParameters(parameters);
+    throw error;
+  }
+}
 
 /** Frees the weights. */
 export const disposeModel = ({ parameters }: LoadedModel): void => disposeParameters(parameters);

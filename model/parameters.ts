@@ -13,7 +13,7 @@ const mapValues = <A, B>(record: Readonly<Record<string, A>>, f: (value: A, name
   Object.fromEntries(Object.entries(record).map(([name, value]) => [name, f(value, name)]));
 
 /** A Variable with the value of a tensor, which is disposed. */
-function variableOf(tensor: tf.Tensor): Variable {
+export function variableOf(tensor: tf.Tensor): Variable {
   const variable = new Variable(tensor);
   tensor.dispose();
   return variable;
@@ -22,9 +22,13 @@ function variableOf(tensor: tf.Tensor): Variable {
 /** Variables with the values of `weights`, which are disposed one by one: at no moment are there two copies of all. */
 export const createParameters = (weights: Weights): Parameters => mapValues(weights, variableOf);
 
-/** Variables like `parameters`, all zero. */
+/** Float32 variables of zeros, by their shapes. */
+export const zeroParameters = (shapes: Readonly<Record<string, readonly number[]>>): Parameters =>
+  mapValues(shapes, (shape) => variableOf(tf.fill([...shape], 0)));
+
+/** Float32 variables like `parameters`, all zero. */
 export const zerosLike = (parameters: Parameters): Parameters =>
-  mapValues(parameters, ({ shape }) => variableOf(tf.fill([...shape], 0)));
+  zeroParameters(mapValues(parameters, ({ shape }) => shape));
 
 /** Variables with copies of the values. */
 export const copyParameters = (parameters: Parameters): Parameters =>

@@ -1,41 +1,85 @@
-/** The weights of a model folder as float32 tensors, checked against its config. */
-import { openCheckpoint, type TensorInfo } from "safetensors-ts";
-import { tf } from "tfjs-jit";
+/** The weights of a model folder as tensors, checked against its config. */
+import { openCheckpoint, type TensorInfo, toFloat32 } from "safetensors-ts";
+import { bfloat16Tensor, tf, toBfloat16 } from "tfjs-jit";
 import type { Gemma2Config } from "./config.js";
 import { ModelError } from "./errors.js";
-import { EMBEDDING, parameterShapes } from "./gemma2.js";
+import { EMBEDDING, parameterShapes } from "./shapes.js";
 
 type Checkpoint = Awaited<ReturnType<typeof openCheckpoint>>;
 
 /** Some tools write the tied head as well. */
 const HEAD = "lm_head.weight";
 
+/** What a tensor is kept in on the device: "stored" is bfloat16 where the checkpoint is, else float32. */
+export type Storage = "float32" | "bfloat16" | "stored";
+
 /**
- * Float32 tensors by name, read one after the other. Checked are names and shapes (before anything is read), dtypes and
- * that every value is finite; the safetensors format itself is checked by the reader, whose errors pass through.
+ * Tensors by name, read one after the other; bfloat16 ones of a checkpoint in bfloat16 come to the device as they are.
+ * Checked are names and shapes (before anything is read), dtypes and that every value is finite; the safetensors format
+ * itself is checked by the reader, whose errors pass through.
  */
-export async function loadWeights(dir: string, config: Gemma2Config): Promise<Record<string, tf.Tensor>> {
+export async function* readWeights(
+  dir: string,
+  config: Gemma2Config,
+  storageOf: (name: string) => Storage,
+): AsyncGenerator<[name: string, weight: tf.Tensor]> {
   const checkpoint = await openCheckpoint(dir);
-  const weights: Record<string, tf.Tensor> = {};
   try {
     const shapes = parameterShapes(config);
     checkHeaders(dir, checkpoint.tensors, shapes);
     await checkHead(dir, checkpoint);
     for (const [name, shape] of Object.entries(shapes)) {
-      const values = await checkpoint.readFloat32(name);
-      const wrong = firstNotFinite(values);
-      if (wrong < values.length) {
-        throw new ModelError(dir, `tensor "${name}" is ${values[wrong]} at index ${wrong}, expected finite numbers`);
+      const storage = storageOf(name);
+      const isStored = checkpoint.info(name).dtype === "BF16";
+      if (isStored && storage !== "float32") {
+        const data = await checkpoint.read(name);
+        const bits = new Uint16Array(data.buffer, data.byteOffset, data.length / 2);
+        checkFinite(
+          dir,
+          name,
+          bits,
+          (x) => (x & 0x7f80) === 0x7f80,
+          (i) => toFloat32(data.subarray(2 * i, 2 * i + 2), "BF16")[0]!,
+        );
+        yield [name, bfloat16Tensor(bits, shape)];
+      } else {
+        const values = await checkpoint.readFloat32(name);
+        checkFinite(
+          dir,
+          name,
+          values,
+          (x) => !Number.isFinite(x),
+          (i) => values[i]!,
+        );
+        const tensor = tf.tensor(values, shape);
+        yield [name, storage === "bfloat16" ? rounded(tensor) : tensor];
       }
-      weights[name] = tf.tensor(values, shape);
     }
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** All of them; the caller disposes them. */
+export async function loadWeights(
+  dir: string,
+  config: Gemma2Config,
+  storageOf: (name: string) => Storage = () => "float32",
+): Promise<Record<string, tf.Tensor>> {
+  const weights: Record<string, tf.Tensor> = {};
+  try {
+    for await (const [name, weight] of readWeights(dir, config, storageOf)) weights[name] = weight;
     return weights;
   } catch (error) {
     tf.dispose(weights);
     throw error;
-  } finally {
-    await checkpoint.close();
   }
+}
+
+function rounded(tensor: tf.Tensor): tf.Tensor {
+  const bfloat16 = toBfloat16(tensor);
+  tensor.dispose();
+  return bfloat16;
 }
 
 function checkHeaders(dir: string, tensors: readonly TensorInfo[], shapes: Record<string, number[]>): void {
@@ -66,8 +110,14 @@ async function checkHead(dir: string, checkpoint: Checkpoint): Promise<void> {
   }
 }
 
-function firstNotFinite(values: Float32Array): number {
-  let index = 0;
-  while (index < values.length && Number.isFinite(values[index])) index++;
-  return index;
+function checkFinite<T>(
+  dir: string,
+  name: string,
+  values: ArrayLike<T>,
+  isWrong: (value: T) => boolean,
+  valueAt: (index: number) => number,
+): void {
+  for (let i = 0; i < values.length; i++)
+    if (isWrong(values[i]!))
+      throw new ModelError(dir, `tensor "${name}" is ${valueAt(i)} at index ${i}, expected finite numbers`);
 }

@@ -91,6 +91,7 @@ const training = (learningRate: number) => ({
   /** As at the top level, whose values these have where they are absent. */
   max_new_tokens: whole(1).optional(),
   trainable: patterns().optional(),
+  gradient_checkpointing: flag().optional(),
 });
 
 type Parts = { readonly gradient_accumulation_steps: number };
@@ -213,6 +214,8 @@ export const fields = z.strictObject(
     max_new_tokens: whole(1).default(128),
     /** What learns: tensors whose name matches one of these regular expressions, such as "layers\\.2[45]\\."; null is all. */
     trainable: patterns().default(null),
+    /** Of the layers only what each begins with is kept for the gradient, the rest is computed again: less memory, more time. */
+    gradient_checkpointing: flag().default(false),
     sft: sft.optional(),
     distill: distill.optional(),
     rl: rl.optional(),
@@ -224,8 +227,9 @@ export const fields = z.strictObject(
 
 /** Fills in what the sections have from the top level. */
 export const configSchema = fields.transform(({ sft, distill, rl, ...config }) => {
-  const { max_new_tokens, trainable } = config;
-  const stage = <S extends object>(section: S) => ({ max_new_tokens, trainable, ...section });
+  const { max_new_tokens, trainable, gradient_checkpointing } = config;
+  const inherited = { max_new_tokens, trainable, gradient_checkpointing };
+  const stage = <S extends object>(section: S) => ({ ...inherited, ...section });
   return {
     ...config,
     ...(sft && { sft: stage(sft) }),

@@ -1,23 +1,10 @@
-/** One optimiser step on Variables, inside a compiled call: gradient, clipping, AdamW, all updated in place. */
-import { tf } from "tfjs-jit";
-import { ModelError } from "../model/errors.js";
+/** One optimiser step on Variables: gradient, clipping, AdamW, all updated in place. */
+import { dynamicSlice, type Index, jit, tf, type Variable } from "tfjs-jit";
 import type { Weights } from "../model/gemma2.js";
-import { disposeParameters, type Parameters, readParameters, zerosLike } from "../model/parameters.js";
+import { type Parameters, readParameters } from "../model/parameters.js";
 import { adamwUpdate } from "./adamw.js";
-import { clipByGlobalNorm } from "./clip.js";
-
-/** A model in training. */
-export type Trainable = {
-  /** What learns. */
-  readonly parameters: Parameters;
-  /** The rest of the model. */
-  readonly frozen: Parameters;
-  /** AdamW's moments of what learns. */
-  readonly m: Parameters;
-  readonly v: Parameters;
-  /** Gradients of the micro-batches of this step so far; {} where a step is one batch. */
-  readonly sums: Parameters;
-};
+import { clipFactor, globalNorm } from "./clip.js";
+import { gradientShapes, placeOf, type Trainable } from "./trainable.js";
 
 /** Settings that are the same at every step; names as in the config. */
 export type AdamWSettings = {
@@ -38,38 +25,68 @@ export type StepScalars = {
 /** A step of AdamW: numbers that a compiled step depends on, and what may change, as tensors. */
 export type Optimiser = { readonly adamw: AdamWSettings; readonly scalars: StepScalars };
 
-export type TrainableOptions = {
-  /** Regular expressions; what learns are the parameters whose names match one of them. @default null: all */
-  readonly trainable?: readonly string[] | null;
-  /** @default 1 */
-  readonly gradient_accumulation_steps?: number;
+/** A moving average of what learns: after each step, average <- (1 - mu) average + mu parameter. */
+export type Average = { readonly of: Parameters; readonly mu: tf.Tensor };
+
+export type StepResult = {
+  readonly loss: tf.Tensor;
+  /** Of the whole gradient before clipping; null without an optimiser. */
+  readonly gradNorm: tf.Tensor | null;
 };
 
 /**
- * Parameters with moments of zero.
- * @throws ModelError if a pattern matches no parameter
+ * A training step that minimises `lossOf`, a traceable function of the model's weights and of what else the step is given:
+ * tensors and constants.
+ *
+ * It learns from one of a step's micro-batches, of which there may be one only; their losses add up to that of the step.
+ * All but the last come without an optimiser: their gradient is kept. The step is one compiled call, unless the layers
+ * are in loops: then the optimiser is one of its own for each shape, called for each parameter, since a program with an
+ * update of every parameter would grow with the layers.
  */
-export function createTrainable(
-  all: Parameters,
-  { trainable = null, gradient_accumulation_steps: parts = 1 }: TrainableOptions = {},
-): Trainable {
-  const learns = trainable === null ? () => true : matcher(trainable, Object.keys(all));
-  const pick = (isWanted: boolean) =>
-    Object.fromEntries(Object.entries(all).filter(([name]) => learns(name) === isWanted));
-  const parameters = pick(true);
-  const zeros = () => zerosLike(parameters);
-  return { parameters, frozen: pick(false), m: zeros(), v: zeros(), sums: parts === 1 ? {} : zeros() };
-}
-
-function matcher(patterns: readonly string[], names: readonly string[]): (name: string) => boolean {
-  const expressions = patterns.map((pattern) => new RegExp(pattern));
-  const unused = expressions.find((expression) => !names.some((name) => expression.test(name)));
-  if (unused !== undefined)
-    throw new ModelError(
-      "trainable",
-      `no tensor's name matches ${unused.source}; the names are ${names.length > 3 ? `${names.slice(0, 2).join(", ")}, ..., ${names.at(-1)}` : names.join(", ")}`,
-    );
-  return (name) => expressions.some((expression) => expression.test(name));
+export function trainingStep<A extends readonly unknown[]>(
+  name: string,
+  lossOf: (weights: Weights, ...args: A) => tf.Scalar,
+) {
+  type Given = readonly [trainable: Trainable, args: Readonly<A>, optimiser: Optimiser | null, average: Average | null];
+  const whole = jit(
+    (...[trainable, args, optimiser, average]: Given): StepResult => {
+      const { loss, gradients } = gradientsOf(trainable, (weights) => lossOf(weights, ...args), optimiser !== null);
+      if (optimiser === null) return { loss, gradNorm: null };
+      const gradNorm = globalNorm(Object.values(gradients));
+      for (const parameter of Object.keys(trainable.parameters))
+        updateParameter(stateOf(trainable, parameter, average), gradients[parameter]!, null, gradNorm, optimiser);
+      return { loss, gradNorm };
+    },
+    { name },
+  );
+  const gradient = jit(
+    (trainable: Trainable, args: Readonly<A>, isLast: boolean) => {
+      const { loss, gradients } = gradientsOf(trainable, (weights) => lossOf(weights, ...args), isLast);
+      return isLast
+        ? { loss, gradNorm: globalNorm(Object.values(gradients)), gradients }
+        : { loss, gradNorm: null, gradients: {} };
+    },
+    { name: `${name} gradient` },
+  );
+  return (
+    trainable: Trainable,
+    args: Readonly<A>,
+    optimiser: Optimiser | null,
+    average: Average | null = null,
+  ): StepResult => {
+    const { segments } = trainable;
+    if (segments === null) return whole(trainable, args, optimiser, average);
+    const { loss, gradNorm, gradients } = gradient(trainable, args, optimiser !== null);
+    if (optimiser === null || gradNorm === null) return { loss, gradNorm: null };
+    for (const parameter of Object.keys(trainable.parameters)) {
+      const { name, row } = placeOf(parameter, segments);
+      const index = row === null ? null : tf.scalar(row, "int32");
+      update(stateOf(trainable, parameter, average), gradients[name]!, index, gradNorm, optimiser);
+      index?.dispose();
+    }
+    tf.dispose(gradients);
+    return { loss, gradNorm };
+  };
 }
 
 /** Value and gradient of a scalar function of the parameters, by their names. Traceable. */
@@ -77,66 +94,96 @@ export function valueAndGradients(
   parameters: Parameters,
   lossOf: (weights: Weights) => tf.Scalar,
 ): { value: tf.Scalar; gradients: Record<string, tf.Tensor> } {
-  const names = Object.keys(parameters);
+  return differentiate(readParameters(parameters), lossOf);
+}
+
+function differentiate(
+  at: Weights,
+  lossOf: (weights: Weights) => tf.Scalar,
+): { value: tf.Scalar; gradients: Record<string, tf.Tensor> } {
+  const names = Object.keys(at);
   const byName = (tensors: readonly tf.Tensor[]) => Object.fromEntries(names.map((name, i) => [name, tensors[i]!]));
-  const { value, grads } = tf.valueAndGrads((...tensors: tf.Tensor[]) => lossOf(byName(tensors)))(
-    Object.values(readParameters(parameters)),
-  );
+  const { value, grads } = tf.valueAndGrads((...tensors: tf.Tensor[]) => lossOf(byName(tensors)))(Object.values(at));
   return { value: value as tf.Scalar, gradients: byName(grads) };
 }
 
 /**
- * Learns from one of a step's micro-batches, of which there may be one only; to be called inside jit. The losses of a
- * step's micro-batches add up to that of the step. All but the last come without an optimiser: their gradient is kept.
- * The last one brings the optimiser's step; it gives the norm of the whole gradient before clipping, and the new weights.
+ * The loss, and the gradients of this micro-batch and those before it, by their places. All layers of a loop have one
+ * gradient: that by what is added to them, which is nothing.
  */
-export function learn(
+function gradientsOf(
   trainable: Trainable,
   lossOf: (weights: Weights) => tf.Scalar,
-  optimiser: Optimiser | null,
-): { loss: tf.Scalar; gradNorm: tf.Scalar | null; weights: Weights } {
-  const frozen = readParameters(trainable.frozen);
-  const { value, gradients } = valueAndGradients(trainable.parameters, (weights) => lossOf({ ...frozen, ...weights }));
+  isLast: boolean,
+): { loss: tf.Scalar; gradients: Record<string, tf.Tensor> } {
+  const model = readParameters({ ...trainable.frozen, ...trainable.parameters });
+  const places = Object.entries(gradientShapes(trainable));
+  const at = Object.fromEntries(places.map(([name, shape]) => [name, model[name] ?? tf.fill(shape, 0)]));
+  const { value: loss, gradients } = differentiate(at, (weights) => lossOf({ ...model, ...weights }));
   for (const [name, sum] of Object.entries(trainable.sums)) {
     const total = sum.read().add(gradients[name]!);
     gradients[name] = total;
-    sum.assign(optimiser === null ? total : tf.zerosLike(total));
+    sum.assign(isLast ? tf.zerosLike(total) : total);
   }
-  if (optimiser === null) return { loss: value, gradNorm: null, weights: {} };
-  const { gradNorm, weights } = update(trainable, gradients, optimiser);
-  return { loss: value, gradNorm, weights };
+  return { loss, gradients };
 }
 
-function update(
-  { parameters, m, v }: Trainable,
-  gradients: Record<string, tf.Tensor>,
+/** A parameter and what the optimiser keeps of it. */
+type ParameterState = {
+  readonly parameter: Variable;
+  readonly m: Variable;
+  readonly v: Variable;
+  readonly average: { readonly of: Variable; readonly mu: tf.Tensor } | null;
+};
+
+const stateOf = ({ parameters, m, v }: Trainable, name: string, average: Average | null): ParameterState => ({
+  parameter: parameters[name]!,
+  m: m[name]!,
+  v: v[name]!,
+  average: average && { of: average.of[name]!, mu: average.mu },
+});
+
+/** AdamW's step of one parameter, whose gradient may be a row of a stack. Traceable. */
+function updateParameter(
+  { parameter, m, v, average }: ParameterState,
+  gradient: tf.Tensor,
+  row: Index | null,
+  gradNorm: tf.Scalar,
   { adamw, scalars }: Optimiser,
-): { gradNorm: tf.Scalar; weights: Weights } {
-  const { grads, norm } = clipByGlobalNorm(gradients, scalars.maxGradNorm);
-  const { step, learningRate, weightDecay } = scalars;
-  const weights: Record<string, tf.Tensor> = {};
-  for (const [name, variable] of Object.entries(parameters)) {
-    const next = adamwUpdate({
-      param: variable.read(),
-      grad: grads[name]!,
-      m: m[name]!.read(),
-      v: v[name]!.read(),
-      step,
-      learningRate,
-      beta1: adamw.adam_beta1,
-      beta2: adamw.adam_beta2,
-      epsilon: adamw.adam_epsilon,
-      weightDecay,
-    });
-    variable.assign(next.param);
-    m[name]!.assign(next.m);
-    v[name]!.assign(next.v);
-    weights[name] = next.param;
-  }
-  return { gradNorm: norm, weights };
+): void {
+  const { shape } = parameter;
+  const own =
+    row === null ? gradient : dynamicSlice(gradient, [row, ...shape.map(() => 0)], [1, ...shape]).reshape([...shape]);
+  const next = adamwUpdate({
+    param: parameter.read(),
+    grad: own.mul(clipFactor(gradNorm, scalars.maxGradNorm)),
+    m: m.read(),
+    v: v.read(),
+    step: scalars.step,
+    learningRate: scalars.learningRate,
+    beta1: adamw.adam_beta1,
+    beta2: adamw.adam_beta2,
+    epsilon: adamw.adam_epsilon,
+    weightDecay: scalars.weightDecay,
+  });
+  parameter.assign(next.param);
+  m.assign(next.m);
+  v.assign(next.v);
+  if (average === null) return;
+  const before = average.of.read();
+  average.of.assign(before.add(average.mu.mul(next.param.sub(before))));
 }
 
-/** Frees what the optimiser keeps; the model's parameters stay. */
-export function disposeOptimiser({ m, v, sums }: Trainable): void {
-  for (const parameters of [m, v, sums]) disposeParameters(parameters);
-}
+const update = jit(
+  (
+    state: ParameterState,
+    gradient: tf.Tensor,
+    row: tf.Tensor | null,
+    gradNorm: tf.Scalar,
+    optimiser: Optimiser,
+  ): null => {
+    updateParameter(state, gradient, row, gradNorm, optimiser);
+    return null;
+  },
+  { name: "adamw" },
+);

@@ -2,11 +2,12 @@
 import { tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type EncodedRow, encodePrompts } from "../../distill/rollouts.js";
-import { sft } from "../../distill/sft.js";
+import { type SftSettings, sft } from "../../distill/sft.js";
 import { disposeModel, type LoadedModel, loadModel } from "../../model/loaded.js";
 import { readParameters } from "../../model/parameters.js";
+import { loadTrainingState } from "../../student/training-state.js";
 import { completionLogitsAlone, gradients, largestRelativeDifference } from "../model/alone.js";
-import { fixture } from "../model/golden.js";
+import { fixture, largestDifference } from "../model/golden.js";
 import { newFolder, stageContext, stateIn, stopped, toDevice, training } from "./stage.js";
 
 const dir = fixture("arithmetic/student");
@@ -27,6 +28,25 @@ afterAll(() => {
   disposeModel(model);
   vi.unstubAllEnvs();
 });
+
+/** A step on 8 rows: its loss, its gradient's norm, and a tenth of that gradient. */
+async function stepWith(changes: Partial<SftSettings>) {
+  const dir = await newFolder();
+  const { context, log } = stageContext(dir, { stopAfter: 1 });
+  const eight = Array.from({ length: 8 }, (_, i) => rows[i % 2]!);
+  const still = { ...settings, batch_size: 8, learning_rate: 0, ...changes };
+  await expect(sft(model, eight, still, context)).rejects.toBe(stopped);
+  const { loss, grad_norm } = log[0]!;
+  return { loss, grad_norm, m: toDevice((await stateIn(dir, model)).m) };
+}
+
+async function expectSameStep(changes: Partial<SftSettings>): Promise<void> {
+  const [expected, got] = [await stepWith({}), await stepWith(changes)];
+  expect(got.loss! / expected.loss!).toBeCloseTo(1, 5);
+  expect(got.grad_norm! / expected.grad_norm!).toBeCloseTo(1, 5);
+  expect(largestRelativeDifference(got.m, expected.m)).toBeLessThan(1e-5);
+  tf.dispose([expected.m, got.m] as tf.TensorContainer);
+}
 
 describe("sft", () => {
   test("a step's loss is the cross-entropy of the completions, a mean over their tokens, and so is its gradient", async () => {
@@ -74,20 +94,33 @@ describe("sft", () => {
   });
 
   test("8 micro-batches of one row have the loss and gradient of one batch of 8", async () => {
-    const eight = Array.from({ length: 8 }, (_, i) => rows[i % 2]!);
-    const stepIn = async (gradient_accumulation_steps: number) => {
-      const dir = await newFolder();
-      const { context, log } = stageContext(dir, { stopAfter: 1 });
-      const still = { ...settings, batch_size: 8, learning_rate: 0, gradient_accumulation_steps };
-      await expect(sft(model, eight, still, context)).rejects.toBe(stopped);
-      const { loss, grad_norm } = log[0]!;
-      return { loss, grad_norm, m: toDevice((await stateIn(dir, model)).m) };
-    };
-    const [whole, parts] = [await stepIn(1), await stepIn(8)];
-    expect(parts.loss! / whole.loss!).toBeCloseTo(1, 5);
-    expect(parts.grad_norm! / whole.grad_norm!).toBeCloseTo(1, 5);
-    expect(largestRelativeDifference(parts.m, whole.m)).toBeLessThan(1e-5);
-    tf.dispose([whole.m, parts.m] as tf.TensorContainer);
+    await expectSameStep({ gradient_accumulation_steps: 8 });
+  });
+
+  test.each([1, 4])("layers in loops have it too, in %d micro-batches", (gradient_accumulation_steps) =>
+    expectSameStep({ gradient_checkpointing: true, gradient_accumulation_steps }),
+  );
+
+  test("compiled, layers in loops have it too", async () => {
+    vi.stubEnv("HEDDLE_JIT", "1");
+    await expectSameStep({ gradient_checkpointing: true, gradient_accumulation_steps: 2 });
+    vi.stubEnv("HEDDLE_JIT", "0");
+  });
+
+  test("what is frozen stays, and nothing is kept of it", async () => {
+    const dir = await newFolder();
+    const { context, log } = stageContext(dir, { stopAfter: 1 });
+    const before = readParameters(model.parameters);
+    const changes = { trainable: ["layers\\.1\\.mlp"], gradient_checkpointing: true, learning_rate: 1e-3 };
+    await expect(sft(model, rows, { ...settings, ...changes }, context)).rejects.toBe(stopped);
+    expect(log[0]!.grad_norm).toBeGreaterThan(0);
+    const after = readParameters(model.parameters);
+    const moved = Object.keys(before).filter((name) => largestDifference(after[name]!, before[name]!) > 0);
+    expect(moved).toEqual(["down_proj", "gate_proj", "up_proj"].map((name) => `model.layers.1.mlp.${name}.weight`));
+    const saved = await loadTrainingState(dir, Object.fromEntries(moved.map((name) => [name, before[name]!.shape])));
+    expect(Object.keys(saved!.v)).toEqual(moved);
+    for (const name of moved) tf.tidy(() => model.parameters[name]!.assign(before[name]!));
+    tf.dispose([before, after] as tf.TensorContainer);
   });
 
   test("the loss falls, and no tensor is left behind", async () => {

@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { tf } from "tfjs-jit";
 import type { Metrics, StageContext } from "../../distill/training.js";
-import { parameterShapes } from "../../model/gemma2.js";
 import type { LoadedModel } from "../../model/loaded.js";
 import type { HostTensors } from "../../model/parameters.js";
+import { parameterShapes } from "../../model/shapes.js";
 import { loadTrainingState, type TrainingState } from "../../student/training-state.js";
 
 /** Settings that all stages have: AdamW as in torch, nothing clipped. */
@@ -20,6 +20,7 @@ export const training = {
   adam_beta2: 0.999,
   adam_epsilon: 1e-8,
   trainable: null,
+  gradient_checkpointing: false,
   gradient_accumulation_steps: 1,
 };
 

@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { type StageContext, saveStageModel, train } from "../../distill/training.js";
 import { disposeModel, loadModel } from "../../model/loaded.js";
 import { createParameters, downloadTensor, type Parameters } from "../../model/parameters.js";
-import { createTrainable, type Trainable } from "../../student/optimiser.js";
+import { createTrainable, type Trainable } from "../../student/trainable.js";
 import { fixture } from "../model/golden.js";
 import { newFolder, stageContext, stopped } from "./stage.js";
 

@@ -28,6 +28,7 @@ const tiny = {
   eosTokenIds: [1],
   padTokenId: 0,
   dtype: "float32",
+  compute: { dtype: "float32", segments: null },
 };
 
 describe("readModelConfig", () => {

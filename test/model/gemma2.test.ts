@@ -2,6 +2,7 @@
 import { jit, tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Block, everyType } from "../../model/attention.js";
+import type { Segment } from "../../model/compute.js";
 import { type Gemma2Config, readModelConfig } from "../../model/config.js";
 import {
   type Cache,
@@ -10,9 +11,9 @@ import {
   forwardInLoops,
   logits,
   type Memory,
-  parameterShapes,
   type Weights,
 } from "../../model/gemma2.js";
+import { parameterShapes } from "../../model/shapes.js";
 import { loadWeights } from "../../model/weights.js";
 import { fixture, largestDifference, readGolden } from "./golden.js";
 
@@ -73,7 +74,7 @@ describe.each(models)("%s", (name) => {
     const wholeRows: Rows = (w, ids_BT, attention_BT) =>
       forward(w, config, leftPadded(ids_BT, attention_BT)).hidden_MD.reshape([...ids_BT.shape, -1]);
     const inLoops =
-      (segments: number[]): Rows =>
+      (...segments: Segment[]): Rows =>
       (w, ids_BT, attention_BT) =>
         forwardInLoops(w, config, leftPadded(ids_BT, attention_BT), null, segments).reshape([...ids_BT.shape, -1]);
     const wholeLogits = (w: Weights, hidden_BTD: tf.Tensor3D): tf.Tensor3D => {
@@ -94,8 +95,8 @@ describe.each(models)("%s", (name) => {
 
     test.each([
       ["layer by layer", wholeRows],
-      ["with its layers in one loop", inLoops([0])],
-      ["with its layers in loops", inLoops([0, 1, 3])],
+      ["with its layers in one loop", inLoops({ first: 0, count: 4 })],
+      ["with its layers in loops", inLoops({ first: 0, count: 1 }, { first: 1, count: 3 })],
     ])("%s, the loss and its gradient by every parameter are those of transformers", (_, rowsOf) => {
       const run = jit((w: Weights, ids: tf.Tensor2D, attention: tf.Tensor2D) => {
         const names = Object.keys(w);

@@ -6,7 +6,7 @@ import { tf } from "tfjs-jit";
 import { describe, expect, test } from "vitest";
 import { readModelConfig } from "../../model/config.js";
 import { ModelError } from "../../model/errors.js";
-import { parameterShapes } from "../../model/gemma2.js";
+import { parameterShapes } from "../../model/shapes.js";
 import { loadWeights } from "../../model/weights.js";
 import { copyOf } from "./folder.js";
 import { fixture } from "./golden.js";

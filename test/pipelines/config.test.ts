@@ -41,6 +41,7 @@ describe("loadConfig", () => {
       system: "error",
       max_new_tokens: 128,
       trainable: null,
+      gradient_checkpointing: false,
       rl: {
         steps: 5,
         learning_rate: 1e-6,
@@ -53,6 +54,7 @@ describe("loadConfig", () => {
         gradient_accumulation_steps: 1,
         max_new_tokens: 128,
         trainable: null,
+        gradient_checkpointing: false,
         prompts: 8,
         samples: 2,
         reward: "exact_match",
@@ -194,7 +196,7 @@ describe("unknown keys", () => {
     [
       "constructor: 1",
       "unknown key; expected one of steps, learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm, " +
-        "save_every, gradient_accumulation_steps, max_new_tokens, trainable, prompts, samples, reward, beta_kl, mu, temperature",
+        "save_every, gradient_accumulation_steps, max_new_tokens, trainable, gradient_checkpointing, prompts, samples, reward, beta_kl, mu, temperature",
     ],
   ])("%s in rl", async (line, problem) => {
     const key = line.split(":")[0];
@@ -207,7 +209,7 @@ describe("unknown keys", () => {
       "run.yaml:4: model_name_or_path: unknown key; did you mean model?",
       "run.yaml:5: beta_kl: unknown key; did you mean rl.beta_kl?",
       "run.yaml:6: __proto__: unknown key; expected one of model, teacher, train_data, eval_data, output_dir, seed, system, " +
-        "max_new_tokens, trainable, sft, distill, rl, warp, eval",
+        "max_new_tokens, trainable, gradient_checkpointing, sft, distill, rl, warp, eval",
     ]);
   });
 });

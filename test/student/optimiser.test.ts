@@ -2,17 +2,13 @@
  * Steps on loss = (|a|^2 + |b|^2) / 2, whose gradient is the parameters themselves: a = (3, 4) and b = (12) have a loss
  * of (9 + 16 + 144) / 2 = 84.5 and a gradient of norm 13.
  */
-import { jit, tf } from "tfjs-jit";
+import { tf, type Variable } from "tfjs-jit";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Weights } from "../../model/gemma2.js";
 import { createParameters, type Parameters } from "../../model/parameters.js";
-import {
-  createTrainable,
-  disposeOptimiser,
-  learn,
-  type StepScalars,
-  type Trainable,
-  valueAndGradients,
-} from "../../student/optimiser.js";
+import { changeOf, layerTensor } from "../../model/shapes.js";
+import { type StepScalars, trainingStep, valueAndGradients } from "../../student/optimiser.js";
+import { createTrainable, disposeOptimiser, type Trainable } from "../../student/trainable.js";
 
 const parametersNow = () => createParameters({ a: tf.tensor1d([3, 4]), b: tf.tensor2d([[12]]) });
 const halfSquare = (weights: Readonly<Record<string, tf.Tensor>>): tf.Scalar =>
@@ -40,21 +36,19 @@ const scalarsOf = (numbers: Numbers): StepScalars => ({
   maxGradNorm: tf.scalar(numbers.maxGradNorm),
 });
 
+const halfSquareStep = trainingStep("test", (weights: Weights, share: number) => halfSquare(weights).mul(share));
+
 /** Steps with the numbers of each. */
-function stepper(trainable: Trainable) {
-  const compiled = jit((given: Trainable, scalars: StepScalars) => learn(given, halfSquare, { adamw, scalars }));
-  return (scalars: Numbers) =>
-    tf.tidy(() => {
-      const { loss, gradNorm, weights } = compiled(trainable, scalarsOf(scalars));
-      const next = "a" in weights ? numbers(weights) : [];
-      return { loss: loss.dataSync()[0]!, gradNorm: gradNorm!.dataSync()[0]!, weights: next };
-    });
-}
+const stepper = (trainable: Trainable) => (scalars: Numbers) =>
+  tf.tidy(() => {
+    const { loss, gradNorm } = halfSquareStep(trainable, [1], { adamw, scalars: scalarsOf(scalars) });
+    return { loss: loss.dataSync()[0]!, gradNorm: gradNorm!.dataSync()[0]! };
+  });
 
 describe.each([
   ["op by op", "0"],
   ["jit", "1"],
-])("learn, %s", (_, HEDDLE_JIT) => {
+])("a training step, %s", (_, HEDDLE_JIT) => {
   beforeEach(() => vi.stubEnv("HEDDLE_JIT", HEDDLE_JIT));
   afterEach(() => vi.unstubAllEnvs());
 
@@ -66,7 +60,6 @@ describe.each([
     // p (1 - 0.1 * 0.5) - 0.1 g / (|g| + 1) with g = 1.5, 2 and 6
     const expected = [2.85 - 0.1 * (1.5 / 2.5), 3.8 - 0.1 * (2 / 3), 11.4 - 0.1 * (6 / 7)];
     expectClose(values(trainable.parameters), expected);
-    expect(step.weights).toEqual(values(trainable.parameters));
     expectClose(values(trainable.m), [0.15, 0.2, 0.6]); // 0.1 g
     expectClose(values(trainable.v), [0.00225, 0.004, 0.036]); // 0.001 g^2
   });
@@ -98,14 +91,10 @@ describe.each([
     const expected = stepper(whole)(scalars);
 
     // A quarter of the loss, then the rest of it.
-    const quarter = jit((given: Trainable) => learn(given, (weights) => halfSquare(weights).div(4), null));
-    const first = quarter(parts);
+    const first = halfSquareStep(parts, [0.25], null);
     expect([first.loss.dataSync()[0], first.gradNorm]).toEqual([84.5 / 4, null]);
     expect(values(parts.parameters)).toEqual([3, 4, 12]);
-    const rest = jit((given: Trainable, at: StepScalars) =>
-      learn(given, (weights) => halfSquare(weights).mul(0.75), { adamw, scalars: at }),
-    );
-    const { loss, gradNorm } = rest(parts, scalarsOf(scalars));
+    const { loss, gradNorm } = halfSquareStep(parts, [0.75], { adamw, scalars: scalarsOf(scalars) });
     expectClose([loss.dataSync()[0]!, gradNorm!.dataSync()[0]!], [84.5 * 0.75, expected.gradNorm]);
     expectClose(values(parts.parameters), values(whole.parameters));
     expectClose(values(parts.v), values(whole.v));
@@ -120,6 +109,51 @@ describe.each([
     expectClose([loss, gradNorm], [84.5, 12]);
     expectClose([...tf.tidy(() => b!.read().dataSync())], [12 - 0.1 * (12 / 13)]);
     expect([...tf.tidy(() => trainable.frozen.a!.read().dataSync())]).toEqual([3, 4]);
+  });
+
+  test("moves an average of what learns toward it", () => {
+    const trainable = createTrainable(parametersNow(), { trainable: ["b"] });
+    const of = createParameters({ b: tf.tensor2d([[20]]) });
+    const scalars = scalarsOf({ step: 1, learningRate: 0.1, weightDecay: 0, maxGradNorm: 12 });
+    halfSquareStep(trainable, [1], { adamw, scalars }, { of, mu: tf.scalar(0.25) });
+    const b = 12 - 0.1 * (12 / 13);
+    expectClose([...tf.tidy(() => of.b!.read().dataSync())], [20 + 0.25 * (b - 20)]);
+  });
+
+  test("with layers in loops it is the same step, of which all layers' gradients are one", () => {
+    // |x|^2 / 2 over two layers of one tensor, and one beside them.
+    const names = [layerTensor(0, "w"), layerTensor(1, "w"), "norm"];
+    const tensors = () => Object.fromEntries(names.map((name, i) => [name, tf.tensor1d([i + 1, -2])]));
+    const inLoops = (weights: Weights): tf.Scalar => {
+      const change = weights[changeOf(0, "w")];
+      const rows = names.slice(0, 2).map((name, i) => weights[name]!.add(change ? change.gather(i) : 0));
+      return tf.addN([...rows, weights.norm!].map((x) => x.square().sum())).div(2);
+    };
+    const scalars = { step: 1, learningRate: 0.1, weightDecay: 0.5, maxGradNorm: 2 };
+    const ends = [false, true].map((gradient_checkpointing) => {
+      const trainable = createTrainable(createParameters(tensors()), {
+        gradient_checkpointing,
+        gradient_accumulation_steps: 2,
+      });
+      const step = trainingStep("loops", (weights, share: number) => inLoops(weights).mul(share));
+      step(trainable, [0.5], null);
+      const { loss, gradNorm } = step(trainable, [0.5], { adamw, scalars: scalarsOf(scalars) });
+      const all = [trainable.parameters, trainable.m, trainable.v].flatMap(Object.values) as Variable[];
+      return {
+        sums: Object.entries(trainable.sums).map(([name, { shape }]) => [name, shape]),
+        segments: trainable.segments,
+        values: all.flatMap((variable) => tf.tidy(() => [...variable.read().dataSync()])),
+        numbers: [loss.dataSync()[0]!, gradNorm!.dataSync()[0]!],
+      };
+    });
+    expect(ends.map(({ segments }) => segments)).toEqual([null, [{ first: 0, count: 2 }]]);
+    expect(ends[1]!.sums).toEqual([
+      ["model.layers.0+.w.change", [2, 2]],
+      ["norm", [2]],
+    ]);
+    expectClose(ends[1]!.values, ends[0]!.values);
+    // (1 + 4 + 4 + 4 + 9 + 4) / 2 = 13, of which the second half was told last; the norm is sqrt(26).
+    expectClose(ends[1]!.numbers, [13 / 2, Math.sqrt(26)]);
   });
 
   test("leaves no tensor behind", () => {

@@ -382,6 +382,12 @@ describe("scan over a list of tensors, which are not stacked", () => {
     expectClose(second, [gradients[1]!], 5);
   });
 
+  test("and over stacks may have one row", () => {
+    const loss = (x: tf.Tensor, w: tf.Tensor) =>
+      scan((c: tf.Tensor, { x, w }) => [c.mul(x).mul(w), null], scalar(2), { x, w: eachOf([w]) })[0] as tf.Scalar;
+    expect(both((x, w) => tf.grads(loss)([x!, w!]), tf.tensor1d([3]), scalar(5))).toEqual([[10], [6]]);
+  });
+
   test("needs one shape and dtype, and a tensor or a list at each leaf", () => {
     expect(() => eachOf([tf.tensor1d([1, 2]), tf.tensor1d([1])])).toThrow(
       "eachOf: the tensors must agree in shape and dtype, got float32[2] and float32[1]",

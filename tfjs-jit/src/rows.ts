@@ -51,9 +51,12 @@ export const countRows = (source: Source): number =>
 export const describeSource = (source: Source): string =>
   source instanceof Rows ? `eachOf ${source.tensors.length} ${describe(source.tensors[0]!)}` : describe(source);
 
-/** All rows, outside a trace. */
-export const unstackRows = (source: Source): readonly tf.Tensor[] =>
-  source instanceof Rows ? source.tensors : tf.unstack(source);
+/** All rows, each by itself. */
+export function unstackRows(source: Source): readonly tf.Tensor[] {
+  if (source instanceof Rows) return source.tensors;
+  // The gradient of tf.unstack fails for one row.
+  return source.shape[0] === 1 ? [source.reshape(source.shape.slice(1))] : tf.unstack(source);
+}
 
 /** A row of each source within the traced body of a loop; the tensors are those of `outer`, which traces around it. */
 export function rowAt(outer: Trace, inside: Trace, sources: readonly Source[], row: tf.Tensor): tf.Tensor[] {

@@ -136,7 +136,7 @@ function backwards<C, X, Y>(
     reverse: !loop.isReverse,
   });
   const dInit = wanted.filter((n) => n < initEnd).map((n) => first.carry[n]!);
-  const rowsOfDXs = dXs.map((dX, i) => (sources[wantedXs[i]!] instanceof Rows ? tf.unstack(dX) : [dX]));
+  const rowsOfDXs = dXs.map((dX, i) => (sources[wantedXs[i]!] instanceof Rows ? unstackRows(dX) : [dX]));
   const dOfXs = wantedOfXs.map(({ k, row }) => rowsOfDXs[wantedXs.indexOf(k)]![row]!);
   return [...dInit, ...dOfXs, ...first.outer];
 }

@@ -1,0 +1,26 @@
+/** How a model is computed, which its files do not say. Imports nothing, so that plans need no TensorFlow. */
+
+/** What matrix products are computed in. Norms, softmax and losses are float32 whatever it is. */
+export const COMPUTE_DTYPES = ["float32", "bfloat16"] as const;
+export type ComputeDtype = (typeof COMPUTE_DTYPES)[number];
+
+/** Layers that are computed in one loop, since they agree in shapes and dtypes, and in whether they learn. */
+export type Segment = { readonly first: number; readonly count: number };
+
+export type Compute = {
+  readonly dtype: ComputeDtype;
+  /** All layers, in loops; null: one after the other. */
+  readonly segments: readonly Segment[] | null;
+};
+
+export const PLAIN: Compute = { dtype: "float32", segments: null };
+
+/** Layers in as few segments as there can be: neighbours are in one where `kindOf` says the same of them. */
+export function segmentsOf(layers: number, kindOf: (layer: number) => string): Segment[] {
+  const segments: { first: number; count: number }[] = [];
+  for (let layer = 0; layer < layers; layer++) {
+    if (layer > 0 && kindOf(layer) === kindOf(layer - 1)) segments.at(-1)!.count++;
+    else segments.push({ first: layer, count: 1 });
+  }
+  return segments;
+}

@@ -1,0 +1,40 @@
+/** Names and shapes of Gemma 2's tensors, as in its checkpoints. Imports no TensorFlow, so that plans need none. */
+import type { Gemma2Config } from "./config.js";
+
+/** Name of the embedding matrix [V, D], which is the head as well. */
+export const EMBEDDING = "model.embed_tokens.weight";
+
+/** The name of a layer's tensor by the part that all layers share, such as "mlp.up_proj". */
+export const layerTensor = (layer: number, name: string): string => `model.layers.${layer}.${name}.weight`;
+
+/** The layer that a tensor belongs to, and the part of its name that all layers share; null for the others. */
+export function layerOf(tensor: string): { layer: number; name: string } | null {
+  const [, layer, name] = /^model\.layers\.(\d+)\.(.+)\.weight$/.exec(tensor) ?? [];
+  return name === undefined ? null : { layer: Number(layer), name };
+}
+
+/** What is added to a tensor of the layers from `first` on, stacked: where a gradient of all of them together is asked for. */
+export const changeOf = (first: number, name: string): string => `model.layers.${first}+.${name}.change`;
+
+/** The shape of every tensor of a checkpoint, by name. */
+export function parameterShapes(config: Gemma2Config): Record<string, number[]> {
+  const { hiddenSize: D, intermediateSize: F, headDim: H, numAttentionHeads: N, numKeyValueHeads: K } = config;
+  const shapes: Record<string, number[]> = { [EMBEDDING]: [config.vocabSize, D] };
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    const of = (name: string, ...shape: number[]) => {
+      shapes[layerTensor(layer, name)] = shape;
+    };
+    of("input_layernorm", D);
+    of("mlp.down_proj", D, F);
+    of("mlp.gate_proj", F, D);
+    of("mlp.up_proj", F, D);
+    of("post_attention_layernorm", D);
+    of("post_feedforward_layernorm", D);
+    of("pre_feedforward_layernorm", D);
+    of("self_attn.k_proj", K * H, D);
+    of("self_attn.o_proj", D, N * H);
+    of("self_attn.q_proj", N * H, D);
+    of("self_attn.v_proj", K * H, D);
+  }
+  return { ...shapes, "model.norm.weight": [D] };
+}

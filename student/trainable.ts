@@ -1,0 +1,112 @@
+/** A model in training: what of it learns, how its layers are computed, and what the optimiser keeps. */
+import { type Segment, segmentsOf } from "../model/compute.js";
+import { ModelError } from "../model/errors.js";
+import { disposeParameters, type Parameters, zeroParameters, zerosLike } from "../model/parameters.js";
+import { changeOf, layerOf } from "../model/shapes.js";
+
+export type Trainable = {
+  /** What learns, in float32. */
+  readonly parameters: Parameters;
+  /** The rest of the model. */
+  readonly frozen: Parameters;
+  /** AdamW's moments of what learns. */
+  readonly m: Parameters;
+  readonly v: Parameters;
+  /** Gradients of the micro-batches of this step so far, as `gradientShapes` has them; {} where a step is one batch. */
+  readonly sums: Parameters;
+  /** With gradient checkpointing the layers in loops, else null: the model must be computed so. */
+  readonly segments: readonly Segment[] | null;
+};
+
+/** Names as in the config. */
+export type TrainableOptions = {
+  /** Regular expressions; what learns are the parameters whose names match one of them. @default null: all */
+  readonly trainable?: readonly string[] | null;
+  /** @default false */
+  readonly gradient_checkpointing?: boolean;
+  /** @default 1 */
+  readonly gradient_accumulation_steps?: number;
+};
+
+/**
+ * Parameters with moments of zero.
+ * @throws ModelError if a pattern matches no parameter
+ */
+export function createTrainable(
+  all: Parameters,
+  {
+    trainable = null,
+    gradient_checkpointing: isInLoops = false,
+    gradient_accumulation_steps: parts = 1,
+  }: TrainableOptions = {},
+): Trainable {
+  const learns = learning(trainable, Object.keys(all));
+  const pick = (isWanted: boolean) =>
+    Object.fromEntries(Object.entries(all).filter(([name]) => learns(name) === isWanted));
+  const parameters = pick(true);
+  const segments = isInLoops ? layersAlike(all, learns) : null;
+  return {
+    parameters,
+    frozen: pick(false),
+    m: zerosLike(parameters),
+    v: zerosLike(parameters),
+    sums: parts === 1 ? {} : zeroParameters(gradientShapes({ parameters, segments })),
+    segments,
+  };
+}
+
+/**
+ * Which tensors learn, by name.
+ * @throws ModelError if a pattern matches none
+ */
+export function learning(patterns: readonly string[] | null, names: readonly string[]): (name: string) => boolean {
+  if (patterns === null) return () => true;
+  const expressions = patterns.map((pattern) => new RegExp(pattern));
+  const unused = expressions.find((expression) => !names.some((name) => expression.test(name)));
+  if (unused !== undefined) {
+    const some = names.length > 3 ? `${names.slice(0, 2).join(", ")}, ..., ${names.at(-1)}` : names.join(", ");
+    throw new ModelError("trainable", `no tensor's name matches ${unused.source}; the names are ${some}`);
+  }
+  return (name) => expressions.some((expression) => expression.test(name));
+}
+
+/** Neighbours whose tensors agree in dtypes, and in which of them learn, are one loop. */
+function layersAlike(all: Parameters, learns: (name: string) => boolean): Segment[] {
+  const kinds: string[][] = [];
+  for (const [tensor, { isBfloat16 }] of Object.entries(all)) {
+    const own = layerOf(tensor);
+    if (own === null) continue;
+    kinds[own.layer] ??= [];
+    kinds[own.layer]!.push(`${own.name} ${isBfloat16} ${learns(tensor)}`);
+  }
+  return segmentsOf(kinds.length, (layer) => kinds[layer]!.join());
+}
+
+/** Where a parameter's gradient is: a tensor of its own (null), or a row of its segment's. */
+export type Place = { readonly name: string; readonly row: number | null };
+
+export function placeOf(parameter: string, segments: readonly Segment[] | null): Place {
+  const own = layerOf(parameter);
+  if (own === null || segments === null) return { name: parameter, row: null };
+  const { first } = segments.findLast((segment) => segment.first <= own.layer)!;
+  return { name: changeOf(first, own.name), row: own.layer - first };
+}
+
+/** The shapes of the gradients: with segments, those of a loop's layers are one, stacked. */
+export function gradientShapes({
+  parameters,
+  segments,
+}: Pick<Trainable, "parameters" | "segments">): Record<string, number[]> {
+  const shapes: Record<string, number[]> = {};
+  for (const [parameter, { shape }] of Object.entries(parameters)) {
+    const { name, row } = placeOf(parameter, segments);
+    // Rows come in order: the last one tells how many there are.
+    shapes[name] = row === null ? [...shape] : [row + 1, ...shape];
+  }
+  return shapes;
+}
+
+/** Frees what the optimiser keeps; the model's parameters stay. */
+export function disposeOptimiser({ m, v, sums }: Trainable): void {
+  for (const parameters of [m, v, sums]) disposeParameters(parameters);
+}
