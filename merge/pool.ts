@@ -25,8 +25,8 @@ const WORKER = import.meta.url.includes("/dist/bundle/")
   ? new URL("worker.js", import.meta.url)
   : compiledModule("merge/worker.js");
 
-/** A worker has its next job at hand when it ends one. */
-const JOBS_IN_HAND = 2;
+/** A worker has its next jobs at hand when it ends one: this thread hands out more only between its own. */
+const JOBS_IN_HAND = 3;
 
 /** Starts threads before there is work for them: they load their code while this one reads headers. */
 export const startThreads = (count: number): Worker[] =>
