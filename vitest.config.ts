@@ -8,6 +8,7 @@ export default defineConfig({
   resolve: {
     alias: {
       "safetensors-ts": source("safetensors-ts/src/index.ts"),
+      "tfjs-jit/compilations": source("tfjs-jit/src/compilations.ts"),
       "tfjs-jit/setup": source("tfjs-jit/src/setup.ts"),
       "tfjs-jit": source("tfjs-jit/src/index.ts"),
     },

@@ -1,7 +1,8 @@
 /** What the teacher says of a batch, as tensors for the loss. W as in batch.ts: the tokens of the completions. */
 
-import { jit, tf, type Variable } from "tfjs-jit";
+import { device, jit, tf, type Variable } from "tfjs-jit";
 import type { Batch } from "../model/batch.js";
+import type { ComputeDtype } from "../model/compute.js";
 import type { Gemma2Config } from "../model/config.js";
 import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
@@ -20,13 +21,16 @@ export type Teacher =
   | { readonly kind: "local"; readonly model: LoadedModel }
   | { readonly kind: "remote"; readonly client: RemoteTeacher };
 
-/** Opens a model folder or an http(s) address as a teacher of this student; the rest of a run does not see which it is. */
+/**
+ * Opens a model folder or an http(s) address as a teacher of this student; the rest of a run does not see which it is. A
+ * model of this process is kept and computed in `dtype`.
+ */
 export async function openTeacher(
   where: string,
   student: ModelFolder,
-  onRetry: (message: string) => void,
+  { dtype, onRetry }: { readonly dtype: ComputeDtype; readonly onRetry: (message: string) => void },
 ): Promise<Teacher> {
-  if (!/^https?:/.test(where)) return { kind: "local", model: await loadModel(where) };
+  if (!/^https?:/.test(where)) return { kind: "local", model: await loadModel(where, { dtype }) };
   const identity = { vocabSize: student.config.vocabSize, tokenizerSha256: await tokenizerSha256(student.dir) };
   return { kind: "remote", client: await httpTeacher(where, { student: identity, onRetry }) };
 }
@@ -72,9 +76,15 @@ export async function targetsOf(
   return k === vocabSize ? { logits_WV: denseLogits(W, scores, vocabSize) } : sparseScores(W, scores, k);
 }
 
-const teacherHidden = jit(function teacherHidden(parameters: Parameters, config: Gemma2Config, batch: BatchTensors) {
+function hiddenOf(parameters: Parameters, config: Gemma2Config, batch: BatchTensors): tf.Tensor2D {
   return completionHidden(readParameters(parameters), config, batch).hidden_WD;
-});
+}
+const inXla = jit(hiddenOf, { name: "teacher" });
+/** On a CPU TensorFlow's own products of bfloat16 are twice as fast as those of float32, XLA's are no faster. */
+const inKernels = jit(hiddenOf, { name: "teacher", xla: false });
+
+const teacherHidden: typeof hiddenOf = (parameters, config, batch) =>
+  (device === "cpu" && config.compute.dtype === "bfloat16" ? inKernels : inXla)(parameters, config, batch);
 
 /** Which divergence: on the k likeliest tokens, where k is not the whole vocabulary. */
 export type TargetLoss = DivergenceOptions & { k: number; addTail: boolean };

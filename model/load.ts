@@ -1,7 +1,8 @@
 /** A model folder, opened without TensorFlow: config, tokenizer, chat template, stop tokens. Weights: see weights.ts. */
 import { join } from "node:path";
 import { type Chat, loadChat } from "./chat.js";
-import { type Gemma2Config, ID_OR_LIST, idList, readModelConfig } from "./config.js";
+import type { Compute } from "./compute.js";
+import { computedAs, type Gemma2Config, ID_OR_LIST, idList, readModelConfig } from "./config.js";
 import { ModelError } from "./errors.js";
 import { readJsonIfAny } from "./json.js";
 import { loadTokenizer, type Tokenizer } from "./tokenizer.js";
@@ -16,8 +17,8 @@ export interface ModelFolder {
   readonly stopIds: readonly number[];
 }
 
-export async function openModel(dir: string): Promise<ModelFolder> {
-  const config = await readModelConfig(dir);
+export async function openModel(dir: string, compute: Partial<Compute> = {}): Promise<ModelFolder> {
+  const config = computedAs(await readModelConfig(dir), compute);
   const tokenizer = await loadTokenizer(dir);
   const chat = await loadChat(dir, tokenizer);
   return {

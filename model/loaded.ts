@@ -1,7 +1,7 @@
 /** A model folder with its weights on the device. */
 import type { Variable } from "tfjs-jit";
 import type { ComputeDtype } from "./compute.js";
-import { computedAs, type Gemma2Config } from "./config.js";
+import type { Gemma2Config } from "./config.js";
 import { type ModelFolder, openModel } from "./load.js";
 import { disposeParameters, type Parameters, variableOf } from "./parameters.js";
 import { readWeights, type Storage } from "./weights.js";
@@ -16,11 +16,9 @@ export type LoadOptions = {
 };
 
 /** Opens a folder and loads its weights. */
-export async function loadModel(dir: string, options: LoadOptions = {}): Promise<LoadedModel> {
-  const opened = await openModel(dir);
-  const { dtype = "float32" } = options;
-  const folder = { ...opened, config: computedAs(opened.config, { dtype }) };
-  return { folder, parameters: await loadParameters(folder, options.storageOf) };
+export async function loadModel(dir: string, { dtype = "float32", storageOf }: LoadOptions = {}): Promise<LoadedModel> {
+  const folder = await openModel(dir, { dtype });
+  return { folder, parameters: await loadParameters(folder, storageOf) };
 }
 
 /** The weights alone of a folder that was opened before; disposeParameters frees them. One tensor at a time is in host memory. */

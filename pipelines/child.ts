@@ -1,6 +1,7 @@
 /** The process that owns TensorFlow: started by process.ts, takes one task, speaks in plain messages. */
 import { setImmediate } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
+import { onCompile } from "tfjs-jit/compilations";
 import { compiledModule } from "../config/paths.js";
 import type { HostModule, TaskContext, TaskModule } from "./events.js";
 import { type FromChild, type ToChild, toPlainError } from "./messages.js";
@@ -17,6 +18,12 @@ const context: TaskContext = {
 };
 /** Of a host: what open() returned, once it has. Requests may come before. */
 let opening: Promise<(message: unknown) => Promise<unknown>> | undefined;
+
+/** Compiling is where the first minute of a run goes; what takes less is not worth a line. */
+const TOLD_SECONDS = 0.5;
+onCompile(({ name, seconds, isFromDisk }) => {
+  if (!isFromDisk && seconds >= TOLD_SECONDS) context.emit({ type: "compile", what: name, seconds });
+});
 
 process.on("message", (message: ToChild) => {
   if (message.type === "start") void start(message);

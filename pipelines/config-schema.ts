@@ -3,6 +3,7 @@
  * One schema serves every command; each error message is what was expected, in words (config.ts adds the rest).
  */
 import { z } from "zod";
+import { COMPUTE_DTYPES } from "../model/compute.js";
 
 /** min <= value <= max and above < value < below, each where given. */
 export type Range = { min?: number; max?: number; above?: number; below?: number };
@@ -214,6 +215,10 @@ export const fields = z.strictObject(
     max_new_tokens: whole(1).default(128),
     /** What learns: tensors whose name matches one of these regular expressions, such as "layers\\.2[45]\\."; null is all. */
     trainable: patterns().default(null),
+    /** What matrix products of the model to train are computed in; weights that learn, norms and losses are float32. */
+    compute_dtype: choice(...COMPUTE_DTYPES).default("float32"),
+    /** What a teacher that is a model folder is kept and computed in. */
+    teacher_dtype: choice(...COMPUTE_DTYPES).default("float32"),
     /** Of the layers only what each begins with is kept for the gradient, the rest is computed again: less memory, more time. */
     gradient_checkpointing: flag().default(false),
     sft: sft.optional(),

@@ -1,9 +1,13 @@
 /** Rows of data as token ids of one model: what `heddle score`, `generate` and `eval` work on. Checked before anything runs. */
 import { completionText, DataError, place, type Row, readRows, type SystemPolicy } from "../distill/data.js";
 import { encodeCompletions, promptIds } from "../distill/rollouts.js";
+import type { ComputeDtype } from "../model/compute.js";
 import type { ModelFolder } from "../model/load.js";
 
 export type EncodedRow = { readonly row: Row; readonly ids: readonly number[] };
+
+/** A model folder, and what its weights are kept and multiplied in (float32 unless told otherwise). */
+export type ModelOptions = { readonly model: string; readonly dtype?: ComputeDtype };
 
 /** What to read, and what a system message leads to. */
 export type DataOptions = { readonly data: string; readonly system: SystemPolicy };

@@ -9,7 +9,7 @@ export type TaskEvent =
   | { type: "stage"; stage: string; steps: number; done: number; unit?: string }
   /** Step `step` (from 1) is done. Keys of `metrics` are those of log.jsonl: loss, kl, reward, tokens_per_second, ...; bytes_per_second. */
   | { type: "step"; stage: string; step: number; metrics: Record<string, number> }
-  /** `what` was compiled, once for its shapes, in `seconds`. */
+  /** `what` was compiled, once for its shapes, and run for the first time in `seconds`. */
   | { type: "compile"; what: string; seconds: number }
   /** A line for the reader. */
   | { type: "note"; text: string }

@@ -8,8 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { compiledModule } from "../config/paths.js";
 import { ChildCrash, InterruptedError } from "./errors.js";
 import type { OnEvent } from "./events.js";
+import { forEachLine } from "./lines.js";
 import { type FromChild, fromPlainError, type ToChild } from "./messages.js";
-import { forEachLine, isNativeNoise } from "./native-noise.js";
 
 /** The modules of pipelines/tasks. */
 export type TaskName = "sft" | "distill" | "rl" | "warp" | "generate" | "score" | "eval" | "serve";
@@ -149,7 +149,6 @@ function startChild(onEvent: OnEvent, onMessage: (message: FromChild) => void): 
   });
   const lastLines: string[] = [];
   const onLine = (text: string) => {
-    if (isNativeNoise(text)) return;
     lastLines.push(text);
     if (lastLines.length > keptLines) lastLines.shift();
     onEvent({ type: "output", text });

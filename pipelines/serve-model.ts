@@ -4,6 +4,7 @@ import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
+import type { ComputeDtype } from "../model/compute.js";
 import { readModelConfig } from "../model/config.js";
 import { loadTokenizer } from "../model/tokenizer.js";
 import { batchingScore } from "../teacher/batching.js";
@@ -25,6 +26,7 @@ export interface ServeOptions {
   maxLogprobs: number;
   maxBatchTokens: number;
   fixedShapes: boolean;
+  dtype?: ComputeDtype;
 }
 
 const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -33,7 +35,7 @@ const CHILD_GRACE_MS = 300;
 
 /**
  * Serves until Ctrl-C or SIGTERM, then ends the process with code 0. `task` is the compiled module of the child: its
- * open({ model }) returns the function from a Batch to TokenScores, one for each of the batch's requests.
+ * open({ model, dtype }) returns the function from a Batch to TokenScores, one for each of the batch's requests.
  */
 export async function serveModel(options: ServeOptions, task: URL): Promise<void> {
   const stopped = stopSignal();
@@ -42,7 +44,7 @@ export async function serveModel(options: ServeOptions, task: URL): Promise<void
   const encode = await textEncoder(options.model, bosTokenId);
   const { maxBatchTokens, fixedShapes } = options;
 
-  const scorer = restartingHost(() => startHost(task, { model: options.model }), say);
+  const scorer = restartingHost(() => startHost(task, { model: options.model, dtype: options.dtype }), say);
   const app = teacherApp({
     modelName: options.model,
     vocabSize,

@@ -1,6 +1,7 @@
 /** `heddle serve`: a model over HTTP, as a teacher for other students. */
 import { Command } from "@commander-js/extra-typings";
 import { existingFolder, integer } from "./flags.js";
+import { dtypeOption } from "./row-command.js";
 
 export const serveCommand = new Command("serve")
   .description("answer vLLM's /v1/completions with prompt_logprobs: a teacher over HTTP")
@@ -9,6 +10,7 @@ export const serveCommand = new Command("serve")
   .option("--port <n>", "port to listen on, 0 for a free one", integer(0, 65535), 8000)
   .option("--max-logprobs <k>", "largest prompt_logprobs, -1 for the vocabulary", integer(-1), -1)
   .option("--max-batch-tokens <n>", "tokens that are scored at once", integer(16), 4096)
+  .addOption(dtypeOption())
   .option("--fixed-shapes", "scores with the same bits whatever else is being scored; slower under light load", false)
   .action(async (options) => {
     const { serveModel } = await import("./serve-model.js");

@@ -2,9 +2,13 @@
 import { join } from "node:path";
 import { readRows } from "../distill/data.js";
 import { type EncodedRow, encodePrompts } from "../distill/rollouts.js";
+import type { TrainingSettings } from "../distill/settings.js";
 import { type StageContext, saveStageModel } from "../distill/training.js";
+import { readModelConfig } from "../model/config.js";
 import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
+import { parameterShapes } from "../model/shapes.js";
+import { learning } from "../student/trainable.js";
 import { removeTrainingState } from "../student/training-state.js";
 import type { Config } from "./config.js";
 import type { TaskContext } from "./events.js";
@@ -45,11 +49,11 @@ export async function readPrompts(
  */
 export async function runStage(
   run: Run,
-  { seed }: Config,
+  { seed, compute_dtype: dtype }: Config,
   context: TaskContext,
   name: StageName,
   init: string,
-  steps: number,
+  { steps, trainable }: Pick<TrainingSettings, "steps" | "trainable">,
   work: (model: LoadedModel, stage: StageContext) => Promise<void>,
 ): Promise<string> {
   const stage = stagePath(name);
@@ -62,7 +66,8 @@ export async function runStage(
   }
   const isOfStage = (line: LogLine) =>
     line.phase === name.phase && (!("run" in name) || (line.iteration === name.iteration && line.run === name.run));
-  const model = await loadModel(init);
+  const learns = learning(trainable, Object.keys(parameterShapes(await readModelConfig(init))));
+  const model = await loadModel(init, { dtype, storageOf: (tensor) => (learns(tensor) ? "float32" : "stored") });
   await work(model, {
     stage,
     seed,

@@ -13,10 +13,10 @@ export const run = (config: ConfigFor<"distill">, context: TaskContext): Promise
 /** Distils the model of the config; gives the folder of the result. */
 export function runDistillation(run: Run, config: ConfigFor<"distill">, context: TaskContext): Promise<string> {
   const settings = config.distill;
-  return runStage(run, config, context, { phase: "distill" }, config.model, settings.steps, async (student, stage) => {
+  return runStage(run, config, context, { phase: "distill" }, config.model, settings, async (student, stage) => {
     const rows = await readPrompts(config.train_data, student.folder, config, settings.max_new_tokens);
-    const note = (text: string) => context.emit({ type: "note", text });
-    const teacher = await openTeacher(config.teacher, student.folder, note);
+    const onRetry = (text: string) => context.emit({ type: "note", text });
+    const teacher = await openTeacher(config.teacher, student.folder, { dtype: config.teacher_dtype, onRetry });
     try {
       await distill(student, teacher, rows, settings, stage);
     } finally {

@@ -5,15 +5,15 @@ import { mean, standardError } from "../../distill/statistics.js";
 import { ModelError } from "../../model/errors.js";
 import { openModel } from "../../model/load.js";
 import { completeRows } from "../completions.js";
-import { type DataOptions, readPrompts } from "../encoded-rows.js";
+import { type DataOptions, type ModelOptions, readPrompts } from "../encoded-rows.js";
 import type { TaskContext } from "../events.js";
 
-export type EvalParams = DataOptions & {
-  readonly model: string;
-  readonly maxNewTokens: number;
-  readonly temperature: number;
-  readonly batchSize: number;
-};
+export type EvalParams = DataOptions &
+  ModelOptions & {
+    readonly maxNewTokens: number;
+    readonly temperature: number;
+    readonly batchSize: number;
+  };
 
 export type EvalResult = {
   /** Share of rows whose completion is the answer but for blanks around it. */
@@ -23,8 +23,11 @@ export type EvalResult = {
   standard_error: number;
 };
 
-export async function run({ model, data, system, ...options }: EvalParams, context: TaskContext): Promise<EvalResult> {
-  const folder = await openModel(model);
+export async function run(
+  { model, dtype = "float32", data, system, ...options }: EvalParams,
+  context: TaskContext,
+): Promise<EvalResult> {
+  const folder = await openModel(model, { dtype });
   const { tokenizer } = folder;
   if (tokenizer === null) throw new ModelError(model, "no tokenizer.json, needed to compare completions with answers");
   const rows = await readPrompts(folder, { data, system });

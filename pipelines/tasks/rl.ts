@@ -18,7 +18,7 @@ export function runRl(
   init: string,
 ): Promise<string> {
   const settings = config.rl;
-  return runStage(run, config, context, name, init, settings.steps, async (policy, stage) => {
+  return runStage(run, config, context, name, init, settings, async (policy, stage) => {
     const rows = await readPrompts(config.train_data, policy.folder, config, settings.max_new_tokens);
     await rl(policy, rows, settings, stage);
   });

@@ -6,15 +6,18 @@ import { loadParameters } from "../../model/loaded.js";
 import { disposeParameters } from "../../model/parameters.js";
 import { scoreBatch } from "../../teacher/in-process.js";
 import { jsonLogprobs, runBatches } from "../batch-steps.js";
-import { type DataOptions, readSequences } from "../encoded-rows.js";
+import { type DataOptions, type ModelOptions, readSequences } from "../encoded-rows.js";
 import type { TaskContext } from "../events.js";
 import { writeStreamed } from "../output-file.js";
 
-export type ScoreParams = DataOptions & { readonly model: string; readonly out: string; readonly batchSize: number };
+export type ScoreParams = DataOptions & ModelOptions & { readonly out: string; readonly batchSize: number };
 
 /** Writes each row with `ids` and `logprobs`: null, then ln p(ids[i] | ids[<i]). */
-export async function run({ model, out, batchSize, ...data }: ScoreParams, context: TaskContext): Promise<void> {
-  const folder = await openModel(model);
+export async function run(
+  { model, dtype = "float32", out, batchSize, ...data }: ScoreParams,
+  context: TaskContext,
+): Promise<void> {
+  const folder = await openModel(model, { dtype });
   const { config } = folder;
   const sequences = await readSequences(folder, data);
   const parameters = await loadParameters(folder);

@@ -41,6 +41,8 @@ describe("loadConfig", () => {
       system: "error",
       max_new_tokens: 128,
       trainable: null,
+      compute_dtype: "float32",
+      teacher_dtype: "float32",
       gradient_checkpointing: false,
       rl: {
         steps: 5,
@@ -209,7 +211,7 @@ describe("unknown keys", () => {
       "run.yaml:4: model_name_or_path: unknown key; did you mean model?",
       "run.yaml:5: beta_kl: unknown key; did you mean rl.beta_kl?",
       "run.yaml:6: __proto__: unknown key; expected one of model, teacher, train_data, eval_data, output_dir, seed, system, " +
-        "max_new_tokens, trainable, gradient_checkpointing, sft, distill, rl, warp, eval",
+        "max_new_tokens, trainable, compute_dtype, teacher_dtype, gradient_checkpointing, sft, distill, rl, warp, eval",
     ]);
   });
 });

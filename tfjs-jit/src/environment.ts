@@ -5,8 +5,12 @@ import { useCompileCache } from "./compile-cache.js";
 import { bindingLink, checkBinding, readLink } from "./setup.js";
 
 checkBinding();
+
+/** What TensorFlow was set up for. */
+export const device: "cpu" | "gpu" = readLink(bindingLink())?.device ?? "cpu";
+
 // On a CPU, LLVM's second level compiles a tenth longer and makes programs that run no faster: XLA vectorises by itself.
-if (readLink(bindingLink())?.device === "cpu") process.env.XLA_FLAGS ??= "--xla_backend_optimization_level=1";
+if (device === "cpu") process.env.XLA_FLAGS ??= "--xla_backend_optimization_level=1";
 useCompileCache();
 
 // TensorFlow logs to stderr from C++ unless told otherwise before it loads: 3 leaves fatal errors. Others it also
