@@ -1,6 +1,6 @@
 /** The work of the peers' gkd.py: on-policy distillation, 8 prompts of about 64 tokens, 64 sampled tokens each. */
 import { distill } from "../distill/distill.js";
-import { encodePrompts } from "../distill/rollouts.js";
+import { encodePrompts } from "../distill/encode.js";
 import type { Gemma2Config } from "../model/config.js";
 import { openModel } from "../model/load.js";
 import type { LoadedModel } from "../model/loaded.js";

@@ -4,7 +4,7 @@
  */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { encodePrompts } from "../distill/rollouts.js";
+import { encodePrompts } from "../distill/encode.js";
 import { type SftSettings, sft } from "../distill/sft.js";
 import { loadModel } from "../model/loaded.js";
 import { scoreBatch } from "../teacher/in-process.js";

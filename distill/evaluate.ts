@@ -8,9 +8,10 @@ import { type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, batchTensors, completionHidden, type LazyLogits, logitsOf } from "../model/scoring.js";
 import { deriveSeed } from "./batches.js";
 import { answerOf } from "./data.js";
+import { type EncodedRow, sizesOfRows } from "./encode.js";
 import { divergence } from "./losses.js";
 import { exactMatch } from "./rewards.js";
-import { decodeAll, type EncodedRow, rollOut, sizesOfRows } from "./rollouts.js";
+import { decodeAll, rollOut } from "./rollouts.js";
 import { mean } from "./statistics.js";
 import { tokenValues } from "./token-loss.js";
 

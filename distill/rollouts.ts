@@ -1,80 +1,9 @@
-/** Prompts to completions: rows of data as token ids, and batches of what a model samples for them. */
+/** Batches of what a model samples for prompts. */
 
-import { listPrompts, type Sequence, type Sizes, sizesOf } from "../model/batch.js";
-import { ModelError } from "../model/errors.js";
+import { listPrompts, type Sequence, type Sizes } from "../model/batch.js";
 import type { ModelFolder } from "../model/load.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type Completion, type SamplingOptions, sampleCompletions } from "../student/sample.js";
-import { completionText, DataError, place, promptMessages, type Row, type SystemPolicy } from "./data.js";
-
-/** A row as token ids. */
-export type EncodedRow = { readonly row: Row; readonly prompt: readonly number[] };
-
-/**
- * The token ids of a row's prompt, rendered by the model's chat template. Where the folder has none a `prompt` is a
- * plain text; `messages` cannot be rendered then.
- * @throws DataError where the model can do nothing with the row
- */
-export async function promptIds({ chat }: ModelFolder, row: Row, system: SystemPolicy): Promise<number[]> {
-  try {
-    if (row.prompt !== undefined && !chat.hasTemplate) return await chat.textIds(row.prompt);
-    return await chat.promptIds(promptMessages(row, system));
-  } catch (error) {
-    if (!(error instanceof ModelError)) throw error;
-    throw new DataError(`${row[place] ?? "row"}: ${error.message}`, { cause: error });
-  }
-}
-
-/**
- * The rows' prompts.
- * @throws DataError where a prompt and a completion of `maxNewTokens` do not fit into the model's context
- */
-export function encodePrompts(
-  folder: ModelFolder,
-  rows: readonly Row[],
-  { system, maxNewTokens }: { readonly system: SystemPolicy; readonly maxNewTokens: number },
-): Promise<EncodedRow[]> {
-  const { maxPositionEmbeddings } = folder.config;
-  return Promise.all(
-    rows.map(async (row) => {
-      const prompt = await promptIds(folder, row, system);
-      if (prompt.length + maxNewTokens > maxPositionEmbeddings)
-        throw new DataError(
-          `${row[place] ?? "row"}: the prompt has ${prompt.length} tokens; with max_new_tokens ${maxNewTokens} ` +
-            `expected at most ${maxPositionEmbeddings}, the model's max_position_embeddings`,
-        );
-      return { row, prompt };
-    }),
-  );
-}
-
-/** The rows' completions as token ids, ended as a chat turn ends, or a plain text, and cut off at `maxNewTokens`. */
-export function encodeCompletions(
-  folder: ModelFolder,
-  rows: readonly EncodedRow[],
-  maxNewTokens: number,
-): Promise<number[][]> {
-  const endOfTurn = folder.chat.hasTemplate ? folder.tokenizer?.idOf("<end_of_turn>") : null;
-  const stop = endOfTurn ?? folder.config.eosTokenIds[0]!;
-  return Promise.all(
-    rows.map(async ({ row }) => {
-      const text = completionText(row);
-      if (text === undefined)
-        throw new DataError(`${row[place] ?? "row"}: completion: expected the text to learn, got none`);
-      return [...(await folder.tokenizer!.encode(text)), stop].slice(0, maxNewTokens);
-    }),
-  );
-}
-
-/** The sizes of batches drawn from these rows. */
-export const sizesOfRows = (
-  rows: readonly EncodedRow[],
-  shape: Pick<Sizes, "rows" | "samples" | "maxNewTokens">,
-): Sizes =>
-  sizesOf(
-    rows.map(({ prompt }) => prompt),
-    shape,
-  );
 
 /**
  * Samples completions of each prompt: those of the first prompt, then those of the second, ... Their log-probabilities
@@ -107,7 +36,3 @@ export function rollOut(
 /** Texts of completions, special tokens left out. */
 export const decodeAll = (folder: ModelFolder, completions: readonly Completion[]): Promise<string[]> =>
   Promise.all(completions.map(({ ids }) => folder.tokenizer!.decode(ids)));
-
-/** Mean length of completions in tokens. */
-export const meanLength = (completions: readonly (readonly number[])[]): number =>
-  completions.reduce((sum, { length }) => sum + length, 0) / completions.length;

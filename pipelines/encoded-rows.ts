@@ -1,6 +1,6 @@
 /** Rows of data as token ids of one model: what `heddle score`, `generate` and `eval` work on. Checked before anything runs. */
 import { completionText, DataError, place, type Row, readRows, type SystemPolicy } from "../distill/data.js";
-import { encodeCompletions, promptIds } from "../distill/rollouts.js";
+import { encodeCompletions, promptIds } from "../distill/encode.js";
 import type { ComputeDtype } from "../model/compute.js";
 import type { ModelFolder } from "../model/load.js";
 

@@ -1,7 +1,7 @@
 /** A stage of a run: once, resumable, its steps in log.jsonl and on the progress bar, its result a model folder. */
 import { join } from "node:path";
 import { readRows } from "../distill/data.js";
-import { type EncodedRow, encodePrompts } from "../distill/rollouts.js";
+import { type EncodedRow, encodePrompts } from "../distill/encode.js";
 import type { TrainingSettings } from "../distill/settings.js";
 import { type StageContext, saveStageModel } from "../distill/training.js";
 import { readModelConfig } from "../model/config.js";

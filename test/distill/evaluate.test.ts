@@ -2,8 +2,8 @@
 import { tf } from "tfjs-jit";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { readRows } from "../../distill/data.js";
+import { type EncodedRow, encodePrompts } from "../../distill/encode.js";
 import { type EvaluationOptions, judge, sampledReward } from "../../distill/evaluate.js";
-import { type EncodedRow, encodePrompts } from "../../distill/rollouts.js";
 import { disposeModel, type LoadedModel, loadModel } from "../../model/loaded.js";
 import { readParameters } from "../../model/parameters.js";
 import { completionLogprobsAlone } from "../model/alone.js";

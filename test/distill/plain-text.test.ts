@@ -3,7 +3,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { place } from "../../distill/data.js";
-import { encodeCompletions, encodePrompts } from "../../distill/rollouts.js";
+import { encodeCompletions, encodePrompts } from "../../distill/encode.js";
 import { type ModelFolder, openModel } from "../../model/load.js";
 import { copyOf } from "../model/folder.js";
 

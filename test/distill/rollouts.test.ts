@@ -1,14 +1,8 @@
 /** Prompts and completions as token ids, with the tokenizer, chat template and model of the arithmetic student. */
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { place, type Row } from "../../distill/data.js";
-import {
-  decodeAll,
-  type EncodedRow,
-  encodeCompletions,
-  encodePrompts,
-  meanLength,
-  rollOut,
-} from "../../distill/rollouts.js";
+import { type EncodedRow, encodeCompletions, encodePrompts, meanLength } from "../../distill/encode.js";
+import { decodeAll, rollOut } from "../../distill/rollouts.js";
 import { listPrompts, sizesOf } from "../../model/batch.js";
 import { disposeModel, type LoadedModel, loadModel } from "../../model/loaded.js";
 import { sampleCompletions } from "../../student/sample.js";

@@ -1,7 +1,7 @@
 /** Supervised fine-tuning: its loss and gradient against forward passes over each row alone. */
 import { tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { type EncodedRow, encodePrompts } from "../../distill/rollouts.js";
+import { type EncodedRow, encodePrompts } from "../../distill/encode.js";
 import { type SftSettings, sft } from "../../distill/sft.js";
 import { disposeModel, type LoadedModel, loadModel } from "../../model/loaded.js";
 import { readParameters } from "../../model/parameters.js";

@@ -153,7 +153,8 @@ describe("the command", () => {
     const flags = ["--max-new-tokens", "8", "--seed", "3", "--batch-size", "2"];
     const first = await heddle(dir, ...args, ...flags);
     expect([first.code, first.stdout]).toEqual([0, ""]);
-    const progress = /^generate: 3 steps\n(compiled sample in .*\n|generate: step .*\n)*generate: 3 steps done in .* tokens\/s\n$/;
+    const progress =
+      /^generate: 3 steps\n(compiled sample in .*\n|generate: step .*\n)*generate: 3 steps done in .* tokens\/s\n$/;
     expect(first.stderr).toMatch(progress);
     const bytes = readFileSync(out);
     // The second one finds its programs compiled.

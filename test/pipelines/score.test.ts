@@ -175,7 +175,9 @@ describe("the command", () => {
     const args = ["score", "--model", teacher, "--data", "rows.jsonl", "--out", "out.jsonl", "--batch-size", "2"];
     const { code, stdout, stderr } = await heddle(dir, ...args);
     expect([code, stdout]).toEqual([0, ""]);
-    expect(stderr).toMatch(/^score: 2 steps\n(compiled .* in .*\n|score: step .*\n)*score: 2 steps done in .*, [\d,]+ tokens\/s\n$/);
+    expect(stderr).toMatch(
+      /^score: 2 steps\n(compiled .* in .*\n|score: step .*\n)*score: 2 steps done in .*, [\d,]+ tokens\/s\n$/,
+    );
     const [first] = readJsonl<Scored>(out);
     const [same] = (await score([{ prompt: "1+1=" }])).scored;
     expect(first!.ids).toEqual(same!.ids);
