@@ -26,7 +26,9 @@ async function timed<R>(name: string, work: () => Promise<R> | R): Promise<R> {
 
 await timed("write", () => writeGemma2(dir, layers));
 const learns = [layers - 2, layers - 1].map((layer) => `layers\\.${layer}\\.`);
-const model = await timed("load", () => loadModel(dir));
+const patterns = learns.map((pattern) => new RegExp(pattern));
+const storageOf = (name: string) => (patterns.some((pattern) => pattern.test(name)) ? "float32" : "stored");
+const model = await timed("load", () => loadModel(dir, { storageOf }));
 const ids = Array.from({ length: TOKENS_SCORED }, (_, i) => 3 + ((i * 7919) % 250000));
 await timed("score", () => {
   const request = { ids, from: 1 };

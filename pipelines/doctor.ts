@@ -4,13 +4,27 @@ import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { Command } from "@commander-js/extra-typings";
 import type { SetupFacts } from "tfjs-jit/setup";
 import { packageRoot } from "../config/paths.js";
+import { collectSet, existingFile } from "./flags.js";
 
 export const doctorCommand = new Command("doctor")
   .description("show what this machine has: TensorFlow, GPU, compiler, memory")
   .option("--json", "one JSON object", false)
+  .option(
+    "--plan <config>",
+    "the memory that the stages of a config will take; code 2 where it is too much",
+    existingFile,
+  )
+  .option("--set <key=value>", "with --plan: override a value of the config", collectSet)
   .action(async (options) => {
     const { setupFacts } = await import("tfjs-jit/setup");
     const facts: MachineFacts = { ...machineFacts(process.env), setup: await setupFacts() };
+    if (options.plan !== undefined) {
+      const { describePlans, planConfig } = await import("./plan.js");
+      const plans = await planConfig(options.plan, options.set ?? []);
+      const text = describePlans(plans, deviceMemory(facts));
+      process.stdout.write(options.json ? `${JSON.stringify(plans, null, 2)}\n` : text);
+      return;
+    }
     const next = nextSteps(facts);
     process.stdout.write(options.json ? `${JSON.stringify({ ...facts, next }, null, 2)}\n` : describe(facts, next));
   });
@@ -25,6 +39,12 @@ export interface MachineFacts {
   /** HEDDLE_* variables that are set. */
   environment: Record<string, string>;
   setup: SetupFacts;
+}
+
+/** Bytes that computing may take: of the GPU where TensorFlow is set up for one, else of the machine. */
+function deviceMemory({ setup, memory }: MachineFacts): number {
+  const onGpu = setup.link.binding?.device === "gpu" && setup.nvidia?.memory;
+  return onGpu || memory.total;
 }
 
 function machineFacts(env: NodeJS.ProcessEnv): Omit<MachineFacts, "setup"> {

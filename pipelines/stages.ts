@@ -8,7 +8,7 @@ import { readModelConfig } from "../model/config.js";
 import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import { parameterShapes } from "../model/shapes.js";
-import { learning } from "../student/trainable.js";
+import { learning } from "../student/learning.js";
 import { removeTrainingState } from "../student/training-state.js";
 import type { Config } from "./config.js";
 import type { TaskContext } from "./events.js";

@@ -1,8 +1,8 @@
 /** A model in training: what of it learns, how its layers are computed, and what the optimiser keeps. */
 import { type Segment, segmentsOf } from "../model/compute.js";
-import { ModelError } from "../model/errors.js";
 import { disposeParameters, type Parameters, zeroParameters, zerosLike } from "../model/parameters.js";
 import { changeOf, layerOf } from "../model/shapes.js";
+import { learning } from "./learning.js";
 
 export type Trainable = {
   /** What learns, in float32. */
@@ -53,21 +53,6 @@ export function createTrainable(
     sums: parts === 1 ? {} : zeroParameters(gradientShapes({ parameters, segments })),
     segments,
   };
-}
-
-/**
- * Which tensors learn, by name.
- * @throws ModelError if a pattern matches none
- */
-export function learning(patterns: readonly string[] | null, names: readonly string[]): (name: string) => boolean {
-  if (patterns === null) return () => true;
-  const expressions = patterns.map((pattern) => new RegExp(pattern));
-  const unused = expressions.find((expression) => !names.some((name) => expression.test(name)));
-  if (unused !== undefined) {
-    const some = names.length > 3 ? `${names.slice(0, 2).join(", ")}, ..., ${names.at(-1)}` : names.join(", ");
-    throw new ModelError("trainable", `no tensor's name matches ${unused.source}; the names are ${some}`);
-  }
-  return (name) => expressions.some((expression) => expression.test(name));
 }
 
 /** Neighbours whose tensors agree in dtypes, and in which of them learn, are one loop. */

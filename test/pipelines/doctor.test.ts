@@ -71,7 +71,7 @@ describe("nextSteps", () => {
   });
 
   test("says that a GPU lies idle, or that its driver is too old", () => {
-    const nvidia = { name: "NVIDIA H100", driver: "550.54.14", usable: true };
+    const nvidia = { name: "NVIDIA H100", driver: "550.54.14", usable: true, memory: 80e9 };
     expect(steps({ nvidia, device: "gpu" })).toEqual([
       "npm run setup -- --gpu   to compute on the GPU; TensorFlow is set up for the CPU",
     ]);

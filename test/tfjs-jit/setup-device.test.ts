@@ -28,24 +28,24 @@ test.each([
     "two GPUs",
     {
       "dev/nvidiactl": "",
-      "bin/nvidia-smi": smi("NVIDIA H100 80GB HBM3, 550.54.14\nNVIDIA H100 80GB HBM3, 550.54.14"),
+      "bin/nvidia-smi": smi("NVIDIA H100 80GB HBM3, 550.54.14, 81559\nNVIDIA H100 80GB HBM3, 550.54.14, 81559"),
     },
-    { name: "NVIDIA H100 80GB HBM3", driver: "550.54.14", usable: true },
+    { name: "NVIDIA H100 80GB HBM3", driver: "550.54.14", usable: true, memory: 81559 * 2 ** 20 },
   ],
   [
     "WSL",
-    { "dev/dxg": "", "bin/nvidia-smi": smi("NVIDIA GeForce RTX 4090, 560.94") },
-    { name: "NVIDIA GeForce RTX 4090", driver: "560.94", usable: true },
+    { "dev/dxg": "", "bin/nvidia-smi": smi("NVIDIA GeForce RTX 4090, 560.94, 24564") },
+    { name: "NVIDIA GeForce RTX 4090", driver: "560.94", usable: true, memory: 24564 * 2 ** 20 },
   ],
   [
     "a driver too old for CUDA 12",
     { "dev/nvidiactl": "", "bin/nvidia-smi": smi("Tesla T4, 470.57.02") },
-    { name: "Tesla T4", driver: "470.57.02", usable: false },
+    { name: "Tesla T4", driver: "470.57.02", usable: false, memory: null },
   ],
   [
     "no nvidia-smi",
     { "dev/nvidiactl": "", "proc/driver/nvidia/version": proc },
-    { name: "NVIDIA GPU", driver: "550.54.14", usable: true },
+    { name: "NVIDIA GPU", driver: "550.54.14", usable: true, memory: null },
   ],
   ["a driver that does not answer", { "dev/nvidiactl": "", "bin/nvidia-smi": "#!/bin/sh\nexit 9\n" }, undefined],
 ])("findNvidia with %s", async (_, files, expected) => {

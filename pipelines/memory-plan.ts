@@ -1,0 +1,125 @@
+/**
+ * How much memory a stage of training will take, by arithmetic on shapes. Imports no TensorFlow.
+ *
+ * Weights, moments, gradients and caches are counted. What XLA keeps within a step is not told by it: those numbers per
+ * token were fitted to measured steps (bench/plan.ts compares them with what runs take).
+ */
+import { paddedLength, type Sizes } from "../model/batch.js";
+import type { Gemma2Config } from "../model/config.js";
+import { parameterShapes } from "../model/shapes.js";
+
+export type PlannedModel = {
+  readonly config: Gemma2Config;
+  /** Bytes of an element of each tensor as it is kept. */
+  readonly bytesOf: (tensor: string) => 2 | 4;
+};
+
+export type PlannedStage = {
+  readonly phase: "sft" | "distill" | "rl";
+  readonly student: PlannedModel & { readonly learns: (tensor: string) => boolean };
+  /** A model folder that is the teacher; null for none in this process. */
+  readonly teacher: PlannedModel | null;
+  /** Of a whole step's batch, and of one of its parts. */
+  readonly sizes: Sizes;
+  readonly part: Sizes;
+  readonly isInLoops: boolean;
+};
+
+/** Bytes by what they are for; together they are there at one time. */
+export type MemoryPlan = {
+  readonly runtime: number;
+  readonly weights: number;
+  readonly teacher: number;
+  readonly optimiser: number;
+  /** RL's moving average. */
+  readonly anchor: number;
+  readonly gradients: number;
+  readonly activations: number;
+  readonly loss: number;
+  /** Keys and values while sampling: that memory is the training step's at other times. */
+  readonly cache: number;
+};
+
+const FLOAT = 4;
+/** Node, TensorFlow's libraries and what compiling a training step leaves, measured. */
+const RUNTIME = 0.66e9;
+/** What compiling the programs that sample and score leaves. */
+const MORE_PROGRAMS = 0.3e9;
+
+const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+function bytesOfWeights({ config, bytesOf }: PlannedModel): number {
+  return Object.entries(parameterShapes(config)).reduce(
+    (sum, [name, shape]) => sum + bytesOf(name) * elements(shape),
+    0,
+  );
+}
+
+/** The largest micro-batch: M tokens of a list, W of them predict, rows of S slots. */
+function largestBatch({ rows, samples, maxNewTokens, longestPrompt, promptTokens }: Sizes) {
+  const W = rows * samples * maxNewTokens;
+  const longest = Math.max(longestPrompt, samples) + samples * (maxNewTokens - 1);
+  return { M: promptTokens + W - rows * samples, W, S: paddedLength(longest, longest) };
+}
+
+export function planMemory(stage: PlannedStage): MemoryPlan {
+  const { student, teacher, sizes, part, isInLoops, phase } = stage;
+  const { config } = student;
+  const learning = Object.entries(parameterShapes(config)).filter(([name]) => student.learns(name));
+  const learns = FLOAT * learning.reduce((sum, [, shape]) => sum + elements(shape), 0);
+  const parts = sizes.rows / part.rows;
+  const { M, W, S } = largestBatch(part);
+  const names = learning.map(([name]) => name);
+  const ofLayer = FLOAT * floatsPerToken(config, S);
+  // The last layer computes what is looked at alone; a loop computes all of it, and each layer once more.
+  const layers = layersWithGradient(config, names);
+  const activations = isInLoops
+    ? 2 * M * ofLayer + FLOAT * M * config.hiddenSize * config.numHiddenLayers
+    : Math.max(M, W + M * (layers - 1)) * ofLayer;
+  return {
+    runtime: phase === "sft" ? RUNTIME : RUNTIME + MORE_PROGRAMS,
+    weights: bytesOfWeights(student),
+    teacher: teacher === null ? 0 : bytesOfWeights(teacher),
+    optimiser: 2 * learns + (parts > 1 ? learns : 0),
+    anchor: phase === "rl" ? learns : 0,
+    // Those of a loop's layers are one tensor, beside which its sum is made.
+    gradients: isInLoops ? 2 * learns : learns,
+    activations,
+    loss: lossBytes(config, W, teacher !== null),
+    cache: phase === "sft" ? 0 : cacheBytes(config, sizes),
+  };
+}
+
+/** All of it at once, but for what takes turns: a training step and sampling. */
+export function totalBytes(plan: MemoryPlan): number {
+  const { runtime, weights, teacher, optimiser, anchor, gradients, activations, loss, cache } = plan;
+  return runtime + weights + teacher + optimiser + anchor + Math.max(gradients + activations + loss, cache);
+}
+
+/** Floats that a layer keeps of a token for the gradient, and works with meanwhile. */
+function floatsPerToken(config: Gemma2Config, S: number): number {
+  const { hiddenSize: D, intermediateSize: F, numAttentionHeads: N, headDim: H } = config;
+  return 8 * D + 8 * N * H + 8 * F + 2.5 * N * S;
+}
+
+/** Layers that a gradient goes through: those from the first that learns on. */
+function layersWithGradient({ numHiddenLayers }: Gemma2Config, names: readonly string[]): number {
+  if (names.some((name) => !name.startsWith("model.layers.") && name !== "model.norm.weight")) return numHiddenLayers;
+  const layers = names.flatMap((name) => /^model\.layers\.(\d+)\./.exec(name)?.[1] ?? []).map(Number);
+  return layers.length === 0 ? 0 : numHiddenLayers - Math.min(...layers);
+}
+
+/** The logits of a chunk of tokens, a handful of times (distill/token-loss.ts). */
+function lossBytes({ vocabSize: V }: Gemma2Config, W: number, hasTeacher: boolean): number {
+  const chunk = Math.min(W * V, Math.ceil(2 ** 25 / V) * V);
+  return FLOAT * chunk * (hasTeacher ? 6 : 4);
+}
+
+function cacheBytes(config: Gemma2Config, { rows, samples, maxNewTokens, longestPrompt }: Sizes): number {
+  const { numKeyValueHeads: K, headDim: H, layerTypes, slidingWindow } = config;
+  return layerTypes.reduce((sum, type) => {
+    const most = type === "sliding_attention" ? slidingWindow : Number.POSITIVE_INFINITY;
+    const slots = rows * Math.min(longestPrompt, most) + rows * samples * Math.min(maxNewTokens, most);
+    return sum + 2 * FLOAT * K * H * slots;
+  }, 0);
+}

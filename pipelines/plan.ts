@@ -1,0 +1,131 @@
+/** `heddle doctor --plan CONFIG`: what memory the stages of a config will take, before anything runs. */
+import { readFile } from "node:fs/promises";
+import { openCheckpoint } from "safetensors-ts";
+import { readRows } from "../distill/data.js";
+import { encodePrompts, sizesOfRows } from "../distill/encode.js";
+import type { Sizes } from "../model/batch.js";
+import { readModelConfig } from "../model/config.js";
+import { openModel } from "../model/load.js";
+import { parameterShapes } from "../model/shapes.js";
+import { learning } from "../student/learning.js";
+import { type Config, type ConfigCommand, loadConfig } from "./config.js";
+import { isUrl } from "./config-checks.js";
+import { UserError } from "./errors.js";
+import { type MemoryPlan, type PlannedModel, planMemory, totalBytes } from "./memory-plan.js";
+import { alignColumns } from "./table.js";
+
+export type StagePlan = {
+  readonly stage: string;
+  readonly bytes: MemoryPlan;
+  readonly total: number;
+  readonly advice: readonly string[];
+};
+
+/** A plan for each stage that the config has a section for. */
+export async function planConfig(path: string, set: readonly string[]): Promise<StagePlan[]> {
+  const config = await loadConfig(path, { set, command: await commandOf(path) });
+  const folder = await openModel(config.model);
+  const stored = await storedBytes(config.model);
+  const rows = await readRows(config.train_data);
+  const teacher = await plannedTeacher(config);
+  const plans: StagePlan[] = [];
+  for (const phase of PHASES) {
+    const settings = config[phase];
+    if (settings === undefined) continue;
+    const { max_new_tokens: maxNewTokens, gradient_accumulation_steps: parts } = settings;
+    const encoded = await encodePrompts(folder, rows, { system: config.system, maxNewTokens });
+    const batch = "prompts" in settings ? settings.prompts : settings.batch_size;
+    const samples = "samples" in settings ? settings.samples : 1;
+    const sizes = (of: number): Sizes => sizesOfRows(encoded, { samples, maxNewTokens, rows: of });
+    const learns = learning(settings.trainable, Object.keys(parameterShapes(folder.config)));
+    // What a stage hands on within a run of WARP is float32.
+    const isFirst = phase !== "rl" || config.warp === undefined;
+    const bytes = planMemory({
+      phase,
+      student: { config: folder.config, learns, bytesOf: (name) => (learns(name) || !isFirst ? 4 : stored(name)) },
+      teacher: phase === "distill" ? teacher : null,
+      sizes: sizes(batch),
+      part: sizes(batch / parts),
+      isInLoops: settings.gradient_checkpointing,
+    });
+    plans.push({
+      stage: phase,
+      bytes,
+      total: totalBytes(bytes),
+      advice: adviceFor(phase, bytes, settings, batch / parts),
+    });
+  }
+  return plans;
+}
+
+const PHASES = ["sft", "distill", "rl"] as const;
+
+/** The command that a config is for, by its sections. */
+async function commandOf(path: string): Promise<ConfigCommand> {
+  const text = await readFile(path, "utf8").catch(() => "");
+  const sections = ["warp", ...PHASES] as const;
+  return sections.find((section) => new RegExp(`^${section}:`, "m").test(text)) ?? "warp";
+}
+
+/** Bytes of an element of each tensor as "stored" keeps it. */
+async function storedBytes(dir: string): Promise<(tensor: string) => 2 | 4> {
+  const checkpoint = await openCheckpoint(dir);
+  await checkpoint.close();
+  const halves = new Set(checkpoint.tensors.filter(({ dtype }) => dtype === "BF16").map(({ name }) => name));
+  return (tensor) => (halves.has(tensor) ? 2 : 4);
+}
+
+async function plannedTeacher({ teacher, teacher_dtype: dtype }: Config): Promise<PlannedModel | null> {
+  if (teacher === null || isUrl(teacher)) return null;
+  const bytes = dtype === "bfloat16" ? 2 : 4;
+  return { config: await readModelConfig(teacher), bytesOf: () => bytes };
+}
+
+/** What to set lower, by what takes most. */
+function adviceFor(
+  phase: (typeof PHASES)[number],
+  { weights, teacher, optimiser, anchor, gradients, activations, loss, cache }: MemoryPlan,
+  settings: { readonly gradient_checkpointing: boolean; readonly max_new_tokens: number },
+  rows: number,
+): string[] {
+  const advice: [bytes: number, text: string][] = [];
+  if (rows > 1)
+    advice.push([activations + loss, `raise ${phase}.gradient_accumulation_steps: a part has ${rows} rows`]);
+  if (!settings.gradient_checkpointing) advice.push([activations, "set gradient_checkpointing: true"]);
+  advice.push([optimiser + anchor + gradients + weights, "train fewer tensors: trainable"]);
+  if (teacher > 0) advice.push([teacher, "set teacher_dtype: bfloat16, or serve the teacher elsewhere (heddle serve)"]);
+  advice.push([cache, `lower ${phase === "rl" ? "rl.prompts, rl.samples" : `${phase}.batch_size`} or max_new_tokens`]);
+  return advice.sort(([a], [b]) => b - a).map(([, text]) => text);
+}
+
+const LABELS: Readonly<Record<keyof MemoryPlan, string>> = {
+  runtime: "TensorFlow, Node, programs",
+  weights: "weights of the model",
+  teacher: "weights of the teacher",
+  optimiser: "optimiser",
+  anchor: "moving average",
+  gradients: "gradients",
+  activations: "activations",
+  loss: "logits of the loss",
+  cache: "keys and values (sampling)",
+};
+
+/** The plans for people. @throws UserError where a stage needs more than `available` bytes */
+export function describePlans(plans: readonly StagePlan[], available: number): string {
+  const table = plans.map(({ stage, bytes, total }) => {
+    const lines = (Object.keys(LABELS) as (keyof MemoryPlan)[])
+      .filter((key) => bytes[key] > 0)
+      .map((key) => [`  ${LABELS[key]}`, size(bytes[key])]);
+    return `${stage}\n${alignColumns([...lines, ["  at most, together", size(total)]])}`;
+  });
+  const tooMuch = plans.find(({ total }) => total > available);
+  const text = `${table.join("\n")}\nthis device has ${size(available)}\n`;
+  if (tooMuch === undefined) return text;
+  throw new UserError(
+    `${text}${tooMuch.stage} needs ${size(tooMuch.total)}, expected at most ${size(available)}. What would help most: ` +
+      tooMuch.advice.slice(0, 3).join("; "),
+  );
+}
+
+const size = (bytes: number): string =>
+  bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${Math.ceil(bytes / 1e6)} MB`;

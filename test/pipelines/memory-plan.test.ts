@@ -1,0 +1,110 @@
+/** What a stage is said to take, by arithmetic on a model of two layers. */
+import { describe, expect, test } from "vitest";
+import { parseModelConfig } from "../../model/config.js";
+import { type PlannedStage, planMemory, totalBytes } from "../../pipelines/memory-plan.js";
+import { describePlans } from "../../pipelines/plan.js";
+
+const config = parseModelConfig("test", {
+  model_type: "gemma2",
+  vocab_size: 1000,
+  hidden_size: 8,
+  intermediate_size: 16,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  num_key_value_heads: 1,
+  head_dim: 4,
+  sliding_window: 6,
+});
+// A layer: q and o are 8 x 8, k and v 4 x 8, three matrices of 16 x 8, four norms of 8.
+const LAYER = 2 * 64 + 2 * 32 + 3 * 128 + 4 * 8;
+const [EMBEDDING, NORM] = [8000, 8];
+const ALL = EMBEDDING + 2 * LAYER + NORM;
+
+/** 4 prompts of 10 tokens, the longest of 10, completions of 5. */
+const sizes = { rows: 4, samples: 1, maxNewTokens: 5, longestPrompt: 10, sharedPrefix: 0, promptTokens: 40 };
+const student = { config, learns: () => true, bytesOf: () => 4 as const };
+const stage: PlannedStage = { phase: "distill", student, teacher: null, sizes, part: sizes, isInLoops: false };
+
+// 40 tokens of prompts and 20 of completions, of which 4 predict nothing; rows of 10 + 5 - 1 slots.
+const [M, W, S] = [40 + 20 - 4, 20, 14];
+const PER_TOKEN = 8 * 8 + 8 * 2 * 4 + 8 * 16 + 2.5 * 2 * S;
+
+describe("planMemory", () => {
+  test("counts weights, moments, gradients, what the layers keep, logits, and keys and values", () => {
+    expect(planMemory(stage)).toEqual({
+      runtime: 0.96e9,
+      weights: 4 * ALL,
+      teacher: 0,
+      optimiser: 8 * ALL,
+      anchor: 0,
+      gradients: 4 * ALL,
+      activations: 4 * (M + W) * PER_TOKEN,
+      loss: 4 * 4 * W * 1000,
+      // Of K and V, 4 numbers a slot: a full layer holds 10 + 5 tokens a row, a sliding one 6 + 5.
+      cache: 2 * 4 * 4 * 4 * (10 + 5 + 6 + 5),
+    });
+  });
+
+  test("of frozen layers it counts the weights alone, halved where they are bfloat16", () => {
+    const learns = (name: string) => name.startsWith("model.layers.1.");
+    const bytesOf = (name: string) => (learns(name) ? 4 : 2) as 2 | 4;
+    const plan = planMemory({ ...stage, student: { config, learns, bytesOf } });
+    expect(plan).toMatchObject({
+      weights: 4 * LAYER + 2 * (ALL - LAYER),
+      optimiser: 8 * LAYER,
+      gradients: 4 * LAYER,
+      activations: 4 * M * PER_TOKEN,
+    });
+  });
+
+  test("micro-batches need less and a sum of gradients; loops keep a layer's input; RL has a moving average", () => {
+    const part = { ...sizes, rows: 1, promptTokens: 10 };
+    const m = 10 + 5 - 1;
+    expect(planMemory({ ...stage, phase: "rl", part, isInLoops: true })).toMatchObject({
+      optimiser: 12 * ALL,
+      anchor: 4 * ALL,
+      gradients: 8 * ALL,
+      activations: 2 * 4 * m * PER_TOKEN + 2 * 4 * m * 8,
+      loss: 4 * 4 * 5 * 1000,
+    });
+  });
+
+  test("a teacher is held beside the student, and its logits too; sft samples nothing", () => {
+    const teacher = { config, bytesOf: () => 2 as const };
+    expect(planMemory({ ...stage, teacher })).toMatchObject({ teacher: 2 * ALL, loss: 6 * 4 * W * 1000 });
+    expect(planMemory({ ...stage, phase: "sft" }).cache).toBe(0);
+  });
+
+  test("training and sampling take turns", () => {
+    const plan = { ...planMemory(stage), cache: 5e9 };
+    expect(totalBytes(plan)).toBe(0.96e9 + 12 * ALL + 5e9);
+  });
+});
+
+describe("describePlans", () => {
+  const bytes = { ...planMemory(stage), weights: 10e9, optimiser: 20e9, gradients: 10e9, activations: 2e9 };
+  const plans = [{ stage: "distill", bytes, total: totalBytes(bytes), advice: ["first", "second", "third", "fourth"] }];
+
+  test("is a table of what takes memory", () => {
+    expect(describePlans(plans, 64e9).split("\n")).toEqual([
+      "distill",
+      "  TensorFlow, Node, programs     960 MB",
+      "  weights of the model         10.00 GB",
+      "  optimiser                    20.00 GB",
+      "  gradients                    10.00 GB",
+      "  activations                   2.00 GB",
+      "  logits of the loss               1 MB",
+      "  keys and values (sampling)       1 MB",
+      "  at most, together            42.96 GB",
+      "",
+      "this device has 64.00 GB",
+      "",
+    ]);
+  });
+
+  test("says what to lower where it is too much", () => {
+    expect(() => describePlans(plans, 24e9)).toThrow(
+      "this device has 24.00 GB\ndistill needs 42.96 GB, expected at most 24.00 GB. What would help most: first; second; third",
+    );
+  });
+});
