@@ -3,7 +3,7 @@
 import { device, jit, tf, type Variable } from "tfjs-jit";
 import type { Batch } from "../model/batch.js";
 import type { ComputeDtype } from "../model/compute.js";
-import type { Gemma2Config } from "../model/config.js";
+import { computedAs, type Gemma2Config } from "../model/config.js";
 import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
@@ -84,7 +84,9 @@ const inXla = jit(hiddenOf, { name: "teacher" });
 const inKernels = jit(hiddenOf, { name: "teacher", xla: false });
 
 const teacherHidden: typeof hiddenOf = (parameters, config, batch) =>
-  (device === "cpu" && config.compute.dtype === "bfloat16" ? inKernels : inXla)(parameters, config, batch);
+  device === "cpu" && config.compute.dtype === "bfloat16"
+    ? inKernels(parameters, computedAs(config, { segments: null }), batch)
+    : inXla(parameters, config, batch);
 
 /** Which divergence: on the k likeliest tokens, where k is not the whole vocabulary. */
 export type TargetLoss = DivergenceOptions & { k: number; addTail: boolean };

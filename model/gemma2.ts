@@ -82,6 +82,17 @@ export function forward(
   return { hidden_MD: rmsNorm(x, weights["model.norm.weight"]!, config.rmsNormEps), cache };
 }
 
+/** Hidden states after the final norm, of all M tokens or of the W wanted, computed as the config says. */
+export const hiddenStates = (
+  weights: Weights,
+  config: Gemma2Config,
+  block: Block,
+  wanted: Wanted | null,
+): tf.Tensor2D =>
+  config.compute.segments === null
+    ? forward(weights, config, block, null, wanted).hidden_MD
+    : forwardInLoops(weights, config, block, wanted, config.compute.segments);
+
 /**
  * Hidden states after the final norm, of all M tokens or of the W wanted, as `forward` gives them. The layers of a segment
  * are one loop: a program that does not grow with them, and of whose activations only what each layer begins with is kept

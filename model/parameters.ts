@@ -1,6 +1,8 @@
 /** A model's weights on the device: one Variable per tensor of the checkpoint, by its name there. */
 import { tf, Variable } from "tfjs-jit";
+import { type Segment, segmentsOf } from "./compute.js";
 import type { Weights } from "./gemma2.js";
+import { layerOf } from "./shapes.js";
 
 export type Parameters = Readonly<Record<string, Variable>>;
 
@@ -29,6 +31,18 @@ export const zeroParameters = (shapes: Readonly<Record<string, readonly number[]
 /** Float32 variables like `parameters`, all zero. */
 export const zerosLike = (parameters: Parameters): Parameters =>
   zeroParameters(mapValues(parameters, ({ shape }) => shape));
+
+/** Layers in loops: neighbours are one where their tensors agree in dtypes, and in what `of` says of them. */
+export function layersAlike(all: Parameters, of: (tensor: string) => boolean = () => true): Segment[] {
+  const kinds: string[][] = [];
+  for (const [tensor, { isBfloat16 }] of Object.entries(all)) {
+    const own = layerOf(tensor);
+    if (own === null) continue;
+    kinds[own.layer] ??= [];
+    kinds[own.layer]!.push(`${own.name} ${isBfloat16} ${of(tensor)}`);
+  }
+  return segmentsOf(kinds.length, (layer) => kinds[layer]!.join());
+}
 
 /** Variables with copies of the values. */
 export const copyParameters = (parameters: Parameters): Parameters =>

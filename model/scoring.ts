@@ -3,7 +3,7 @@ import { tf } from "tfjs-jit";
 import { type Block, type Layout, softCap, type Wanted } from "./attention.js";
 import type { Batch } from "./batch.js";
 import type { Gemma2Config } from "./config.js";
-import { forward, forwardInLoops, type Weights } from "./gemma2.js";
+import { hiddenStates, type Weights } from "./gemma2.js";
 import { EMBEDDING } from "./shapes.js";
 import type { Layout as HostLayout, TokenList } from "./token-list.js";
 
@@ -53,9 +53,7 @@ export const completionHidden = (
   config: Gemma2Config,
   { block, wanted }: Pick<BatchTensors, "block" | "wanted">,
 ): LazyLogits => ({
-  hidden_WD: config.compute.segments
-    ? forwardInLoops(weights, config, block, wanted, config.compute.segments)
-    : forward(weights, config, block, null, wanted).hidden_MD,
+  hidden_WD: hiddenStates(weights, config, block, wanted),
   embedding_VD: weights[EMBEDDING] as tf.Tensor2D,
   softCap: config.finalLogitSoftcapping,
 });

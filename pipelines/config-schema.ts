@@ -219,7 +219,7 @@ export const fields = z.strictObject(
     compute_dtype: choice(...COMPUTE_DTYPES).default("float32"),
     /** What a teacher that is a model folder is kept and computed in. */
     teacher_dtype: choice(...COMPUTE_DTYPES).default("float32"),
-    /** Of the layers only what each begins with is kept for the gradient, the rest is computed again: less memory, more time. */
+    /** Of the layers only what each begins with is kept for the gradient, the rest is computed again: less memory, more time. So it is also where frozen layers stay in the checkpoint's bfloat16. */
     gradient_checkpointing: flag().default(false),
     sft: sft.optional(),
     distill: distill.optional(),

@@ -6,7 +6,7 @@
  */
 import { paddedLength, type Sizes } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
-import { parameterShapes } from "../model/shapes.js";
+import { EMBEDDING, parameterShapes } from "../model/shapes.js";
 
 export type PlannedModel = {
   readonly config: Gemma2Config;
@@ -85,7 +85,7 @@ export function planMemory(stage: PlannedStage): MemoryPlan {
     // Those of a loop's layers are one tensor, beside which its sum is made.
     gradients: isInLoops ? 2 * learns : learns,
     activations,
-    loss: lossBytes(config, W, teacher !== null),
+    loss: lossBytes(config, W, teacher !== null) + floatHead(student) + (teacher === null ? 0 : floatHead(teacher)),
     cache: phase === "sft" ? 0 : cacheBytes(config, sizes),
   };
 }
@@ -114,6 +114,10 @@ function lossBytes({ vocabSize: V }: Gemma2Config, W: number, hasTeacher: boolea
   const chunk = Math.min(W * V, Math.ceil(2 ** 25 / V) * V);
   return FLOAT * chunk * (hasTeacher ? 6 : 4);
 }
+
+/** A head that is kept in bfloat16 is multiplied in float32. */
+const floatHead = ({ config, bytesOf }: PlannedModel): number =>
+  bytesOf(EMBEDDING) === 2 ? FLOAT * config.vocabSize * config.hiddenSize : 0;
 
 function cacheBytes(config: Gemma2Config, { rows, samples, maxNewTokens, longestPrompt }: Sizes): number {
   const { numKeyValueHeads: K, headDim: H, layerTypes, slidingWindow } = config;

@@ -26,6 +26,7 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
   const config = await loadConfig(path, { set, command: await commandOf(path) });
   const folder = await openModel(config.model);
   const stored = await storedBytes(config.model);
+  const names = Object.keys(parameterShapes(folder.config));
   const rows = await readRows(config.train_data);
   const teacher = await plannedTeacher(config);
   const plans: StagePlan[] = [];
@@ -37,16 +38,17 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
     const batch = "prompts" in settings ? settings.prompts : settings.batch_size;
     const samples = "samples" in settings ? settings.samples : 1;
     const sizes = (of: number): Sizes => sizesOfRows(encoded, { samples, maxNewTokens, rows: of });
-    const learns = learning(settings.trainable, Object.keys(parameterShapes(folder.config)));
+    const learns = learning(settings.trainable, names);
     // What a stage hands on within a run of WARP is float32.
     const isFirst = phase !== "rl" || config.warp === undefined;
+    const bytesOf = (name: string) => (learns(name) || !isFirst ? 4 : stored(name));
     const bytes = planMemory({
       phase,
-      student: { config: folder.config, learns, bytesOf: (name) => (learns(name) || !isFirst ? 4 : stored(name)) },
+      student: { config: folder.config, learns, bytesOf },
       teacher: phase === "distill" ? teacher : null,
       sizes: sizes(batch),
       part: sizes(batch / parts),
-      isInLoops: settings.gradient_checkpointing,
+      isInLoops: settings.gradient_checkpointing || names.some((name) => bytesOf(name) === 2),
     });
     plans.push({
       stage: phase,

@@ -1,6 +1,6 @@
 /** A model in training: what of it learns, how its layers are computed, and what the optimiser keeps. */
-import { type Segment, segmentsOf } from "../model/compute.js";
-import { disposeParameters, type Parameters, zeroParameters, zerosLike } from "../model/parameters.js";
+import type { Segment } from "../model/compute.js";
+import { disposeParameters, layersAlike, type Parameters, zeroParameters, zerosLike } from "../model/parameters.js";
 import { changeOf, layerOf } from "../model/shapes.js";
 import { learning } from "./learning.js";
 
@@ -22,7 +22,7 @@ export type Trainable = {
 export type TrainableOptions = {
   /** Regular expressions; what learns are the parameters whose names match one of them. @default null: all */
   readonly trainable?: readonly string[] | null;
-  /** @default false */
+  /** Frozen bfloat16 layers are computed in loops whatever it says. @default false */
   readonly gradient_checkpointing?: boolean;
   /** @default 1 */
   readonly gradient_accumulation_steps?: number;
@@ -44,27 +44,18 @@ export function createTrainable(
   const pick = (isWanted: boolean) =>
     Object.fromEntries(Object.entries(all).filter(([name]) => learns(name) === isWanted));
   const parameters = pick(true);
-  const segments = isInLoops ? layersAlike(all, learns) : null;
+  const frozen = pick(false);
+  // As loopsFor of model/loaded.ts: bfloat16 weights of all layers at once would take more than they save.
+  const isHalved = Object.values(frozen).some(({ isBfloat16 }) => isBfloat16);
+  const segments = isInLoops || isHalved ? layersAlike(all, learns) : null;
   return {
     parameters,
-    frozen: pick(false),
+    frozen,
     m: zerosLike(parameters),
     v: zerosLike(parameters),
     sums: parts === 1 ? {} : zeroParameters(gradientShapes({ parameters, segments })),
     segments,
   };
-}
-
-/** Neighbours whose tensors agree in dtypes, and in which of them learn, are one loop. */
-function layersAlike(all: Parameters, learns: (name: string) => boolean): Segment[] {
-  const kinds: string[][] = [];
-  for (const [tensor, { isBfloat16 }] of Object.entries(all)) {
-    const own = layerOf(tensor);
-    if (own === null) continue;
-    kinds[own.layer] ??= [];
-    kinds[own.layer]!.push(`${own.name} ${isBfloat16} ${learns(tensor)}`);
-  }
-  return segmentsOf(kinds.length, (layer) => kinds[layer]!.join());
 }
 
 /** Where a parameter's gradient is: a tensor of its own (null), or a row of its segment's. */

@@ -5,7 +5,7 @@
 import { gatherLast, gatherRows, jit, tf, topK } from "tfjs-jit";
 import type { Block } from "../model/attention.js";
 import type { Gemma2Config } from "../model/config.js";
-import { forward, logits } from "../model/gemma2.js";
+import { hiddenStates, logits } from "../model/gemma2.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { listTensors } from "../model/scoring.js";
 import { linear, listRows } from "../model/token-list.js";
@@ -43,7 +43,7 @@ export function scoreBatch(
     const { block } = listTensors(
       listRows(filled, { slots: length, queries: 0, sharedPrefix: 0, size: rows * length, wantedSize: 0 }),
     );
-    const hidden_MD = hiddenStates(parameters, config, block);
+    const hidden_MD = layers(parameters, config, block);
     for (let first = 0; first < asked.length; first += C) {
       const part = asked.slice(first, first + C);
       const column = (values: number[]) => {
@@ -90,13 +90,11 @@ const emptyScores = (n: number, k: number): TokenScores => ({
   tail: new Float32Array(n),
 });
 
-const hiddenStates = jit(function hiddenStates(
-  parameters: Parameters,
-  config: Gemma2Config,
-  block: Block,
-): tf.Tensor2D {
-  return forward(readParameters(parameters), config, block).hidden_MD;
-});
+const layers = jit(
+  (parameters: Parameters, config: Gemma2Config, block: Block): tf.Tensor2D =>
+    hiddenStates(readParameters(parameters), config, block, null),
+  { name: "layers" },
+);
 
 type HeadScores = {
   readonly actual_C: tf.Tensor;

@@ -1,8 +1,9 @@
 /** The work of `heddle score`: ln p of every token of every row. */
 import { place } from "../../distill/data.js";
 import { paddedLength } from "../../model/batch.js";
+import { computedAs } from "../../model/config.js";
 import { openModel } from "../../model/load.js";
-import { loadParameters } from "../../model/loaded.js";
+import { loadParameters, loopsFor } from "../../model/loaded.js";
 import { disposeParameters } from "../../model/parameters.js";
 import { scoreBatch } from "../../teacher/in-process.js";
 import { jsonLogprobs, runBatches } from "../batch-steps.js";
@@ -18,9 +19,9 @@ export async function run(
   context: TaskContext,
 ): Promise<void> {
   const folder = await openModel(model, { dtype });
-  const { config } = folder;
   const sequences = await readSequences(folder, data);
   const parameters = await loadParameters(folder);
+  const config = computedAs(folder.config, loopsFor(parameters));
   const rows = Math.min(batchSize, sequences.length);
   try {
     await writeStreamed(out, (write) =>

@@ -3,7 +3,7 @@ import { jit, tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Block, everyType } from "../../model/attention.js";
 import type { Segment } from "../../model/compute.js";
-import { type Gemma2Config, readModelConfig } from "../../model/config.js";
+import { computedAs, type Gemma2Config, readModelConfig } from "../../model/config.js";
 import {
   type Cache,
   emptyCache,
@@ -199,6 +199,36 @@ describe.each(models)("%s", (name) => {
       const nll = logp.mul(tf.oneHot(next, config.vocabSize).toFloat()).sum(-1).neg();
       return nll.mul(pairs).sum().div(pairs.sum());
     }
+  });
+});
+
+describe.each(ways)("a model in bfloat16, %s", (_, HEDDLE_JIT) => {
+  let config: Gemma2Config;
+  let weights: Record<string, tf.Tensor>;
+  let golden: Record<string, tf.Tensor>;
+  beforeAll(async () => {
+    process.env.HEDDLE_JIT = HEDDLE_JIT;
+    const dir = fixture("models/gemma2-tiny-bf16-sharded");
+    config = await readModelConfig(dir);
+    weights = await loadWeights(dir, config, () => "stored");
+    golden = await readGolden(dir);
+  });
+  const logitsOf = (of: Gemma2Config) =>
+    jit((w: Weights, ids: tf.Tensor2D, attention: tf.Tensor2D) =>
+      logits(w, of, forward(w, of, leftPadded(ids, attention)).hidden_MD).reshape([...ids.shape, -1]),
+    )(weights, golden.ids as tf.Tensor2D, golden.attention_mask as tf.Tensor2D);
+
+  test("computed in float32 it has the logits of transformers", () => {
+    expect(largestDifference(logitsOf(config), golden.logits!, golden.attention_mask)).toBeLessThan(2e-4);
+  });
+
+  test("computed in bfloat16 it has them within its rounding", () => {
+    const got = logitsOf(computedAs(config, { dtype: "bfloat16" }));
+    const largest = golden.logits!.abs().max().dataSync()[0]!;
+    const error = largestDifference(got, golden.logits!, golden.attention_mask) / largest;
+    // A product is rounded to 8 bits; some thirty of them follow each other.
+    expect(error).toBeLessThan(30 * 2 ** -9);
+    expect(error).toBeGreaterThan(2 ** -12);
   });
 });
 

@@ -1,8 +1,15 @@
 /** Loading weights: what is accepted, and every way in which a checkpoint can be wrong. */
 import { readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fromFloat32, type NamedTensor, openCheckpoint, SafetensorsError, writeCheckpoint } from "safetensors-ts";
-import { tf } from "tfjs-jit";
+import {
+  fromFloat32,
+  type NamedTensor,
+  openCheckpoint,
+  SafetensorsError,
+  toFloat32,
+  writeCheckpoint,
+} from "safetensors-ts";
+import { isBfloat16, tf } from "tfjs-jit";
 import { describe, expect, test } from "vitest";
 import { readModelConfig } from "../../model/config.js";
 import { ModelError } from "../../model/errors.js";
@@ -42,6 +49,30 @@ describe("loadWeights", () => {
     expect(await weights[NORM]!.data()).toEqual(await checkpoint.readFloat32(NORM));
     await checkpoint.close();
     tf.dispose(weights);
+  });
+
+  test("keeps bfloat16 as it is stored where that is asked, and rounds float32 where bfloat16 is", async () => {
+    const dir = fixture("models/gemma2-tiny-bf16-sharded");
+    const config = await readModelConfig(dir);
+    const [exact, stored] = [await load(dir), await loadWeights(dir, config, () => "stored")];
+    expect(Object.values(stored).every(isBfloat16)).toBe(true);
+    for (const [name, tensor] of Object.entries(stored)) expect(tensor.dataSync()).toEqual(exact[name]!.dataSync());
+
+    const tiny = fixture("models/gemma2-tiny");
+    const mixed = await loadWeights(tiny, config, (name) => (name === NORM ? "bfloat16" : "stored"));
+    expect([isBfloat16(mixed[NORM]!), isBfloat16(mixed[EMBEDDING]!)]).toEqual([true, false]);
+    const norm = (await load(tiny))[NORM]!;
+    expect(mixed[NORM]!.dataSync()).toEqual(toFloat32(fromFloat32(norm.dataSync() as Float32Array, "BF16"), "BF16"));
+    tf.dispose([exact, stored, mixed, norm] as unknown as tf.TensorContainer);
+  });
+
+  test("names what is not finite in bfloat16 too", async () => {
+    const bits = new Uint16Array(64).fill(0x3f80);
+    bits[3] = 0xff80;
+    const dir = await changed(replaced(NORM, { dtype: "BF16", data: new Uint8Array(bits.buffer) }));
+    await expect(loadWeights(dir, await readModelConfig(dir), () => "stored")).rejects.toThrow(
+      `${dir}: tensor "${NORM}" is -Infinity at index 3, expected finite numbers`,
+    );
   });
 
   test("takes a head that repeats the embedding, and leaves it out", async () => {

@@ -54,6 +54,8 @@ describe("planMemory", () => {
       optimiser: 8 * LAYER,
       gradients: 4 * LAYER,
       activations: 4 * M * PER_TOKEN,
+      // The head is multiplied in float32.
+      loss: 4 * 4 * W * 1000 + 4 * EMBEDDING,
     });
   });
 
@@ -71,7 +73,10 @@ describe("planMemory", () => {
 
   test("a teacher is held beside the student, and its logits too; sft samples nothing", () => {
     const teacher = { config, bytesOf: () => 2 as const };
-    expect(planMemory({ ...stage, teacher })).toMatchObject({ teacher: 2 * ALL, loss: 6 * 4 * W * 1000 });
+    expect(planMemory({ ...stage, teacher })).toMatchObject({
+      teacher: 2 * ALL,
+      loss: 6 * 4 * W * 1000 + 4 * EMBEDDING,
+    });
     expect(planMemory({ ...stage, phase: "sft" }).cache).toBe(0);
   });
 
