@@ -5,7 +5,7 @@
 import { jit, tf } from "tfjs-jit";
 import { divergence } from "../distill/losses.js";
 import { meanLoss } from "../distill/token-loss.js";
-import { type LazyLogits, logitsOf } from "../model/scoring.js";
+import { type LazyLogits, logitsOf } from "../model/head.js";
 import { peakRssMb, print } from "./time.js";
 
 const [V, W, D] = [256_000, 2048, 2304];

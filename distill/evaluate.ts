@@ -3,9 +3,10 @@
 import { jit, tf } from "tfjs-jit";
 import { byCompletion, listSequences } from "../model/batch.js";
 import type { Gemma2Config } from "../model/config.js";
+import { type LazyLogits, logitsOf } from "../model/head.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
-import { type BatchTensors, batchTensors, completionHidden, type LazyLogits, logitsOf } from "../model/scoring.js";
+import { type BatchTensors, batchTensors, completionHidden } from "../model/scoring.js";
 import { deriveSeed } from "./batches.js";
 import { answerOf } from "./data.js";
 import { type EncodedRow, sizesOfRows } from "./encode.js";

@@ -1,9 +1,10 @@
 /** What a model says of given completions. Shape suffixes as in gemma2.ts; V vocabulary. */
 import { tf } from "tfjs-jit";
-import { type Block, type Layout, softCap, type Wanted } from "./attention.js";
+import type { Block, Layout, Wanted } from "./attention.js";
 import type { Batch } from "./batch.js";
 import type { Gemma2Config } from "./config.js";
 import { hiddenStates, type Weights } from "./gemma2.js";
+import { type LazyLogits, logitsOf } from "./head.js";
 import { EMBEDDING } from "./shapes.js";
 import type { Layout as HostLayout, TokenList } from "./token-list.js";
 
@@ -38,15 +39,6 @@ const layoutTensors = ({ rows, slots, tokenOfSlot, slotOfToken }: HostLayout): L
   slot_M: tf.tensor1d(slotOfToken),
 });
 
-/** Logits [W, V] as what they are made of: at V = 256000 a thousand tokens' are 1 GB, so they are made a part at a time. */
-export type LazyLogits = {
-  /** After the final norm. */
-  readonly hidden_WD: tf.Tensor2D;
-  /** The head. */
-  readonly embedding_VD: tf.Tensor2D;
-  readonly softCap: number | null;
-};
-
 /** What predicts the completions' tokens. Traceable. */
 export const completionHidden = (
   weights: Weights,
@@ -57,13 +49,6 @@ export const completionHidden = (
   embedding_VD: weights[EMBEDDING] as tf.Tensor2D,
   softCap: config.finalLogitSoftcapping,
 });
-
-/** Logits [W, V] before the soft cap. */
-export const rawLogits = ({ hidden_WD, embedding_VD }: Omit<LazyLogits, "softCap">): tf.Tensor2D =>
-  tf.matMul(hidden_WD, embedding_VD, false, true);
-
-/** Soft-capped logits [W, V]. */
-export const logitsOf = (lazy: LazyLogits): tf.Tensor2D => softCap(rawLogits(lazy), lazy.softCap);
 
 /** Soft-capped logits [W, V] that predict the completions' tokens. Traceable. */
 export const completionLogits = (

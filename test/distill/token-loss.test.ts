@@ -4,16 +4,18 @@
  *
  * Shape suffixes: W tokens, C tokens of a chunk, D model, V vocabulary, k the teacher's likeliest tokens.
  */
-import { jit, tf, Variable } from "tfjs-jit";
+import { jit, tf, toBfloat16, toFloat32, Variable } from "tfjs-jit";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { crossEntropy, divergence, logProbOf, tokenMean } from "../../distill/losses.js";
 import { divergenceFrom, type TargetLoss, type Targets } from "../../distill/targets.js";
-import { meanLoss, type TokenFunction, tokenValues, weightedLoss } from "../../distill/token-loss.js";
+import { type Limits, meanLoss, type TokenFunction, tokenValues, weightedLoss } from "../../distill/token-loss.js";
 import { topKOfLogits } from "../../distill/top-k.js";
-import { type LazyLogits, logitsOf } from "../../model/scoring.js";
+import { type LazyLogits, logitsOf } from "../../model/head.js";
 import { expectClose, expectRelativelyClose, KD_VOCABULARY, kdCases, kdLogits, numbers, readKd } from "./kd.js";
 
 afterEach(() => vi.unstubAllEnvs());
+
+const limitsOf = (elements: number): Limits => ({ logits: elements, head: elements });
 
 /** Numbers that look random and are the same in every run. */
 const wave = (shape: [number, number], pace: number) =>
@@ -50,7 +52,8 @@ describe("weightedLoss", () => {
     crossEntropy(logitsOf({ hidden_WD, embedding_VD, softCap }), target_W).mul(weight_W).sum().mul(3) as tf.Scalar;
   // Elements: 1 token a chunk and 1 row of the head a part; 5 chunks of 3 that overlap, 6 parts of 3; 3 of 4; 2 of 6; all.
   test.each([1, 3, 39, 52, 78, V * W])("in chunks of at most %i elements is the plain one, compiled", (maxElements) => {
-    const chunked = (head: LazyLogits) => weightedLoss(head, weight_W, ofTarget, maxElements).mul(3) as tf.Scalar;
+    const chunked = (head: LazyLogits) =>
+      weightedLoss(head, weight_W, ofTarget, limitsOf(maxElements)).mul(3) as tf.Scalar;
     const expected = valueAndGradients(plain);
     const got = jit((hidden_WD: tf.Tensor2D, embedding_VD: tf.Tensor2D) =>
       valueAndGradients(chunked, { ...student, hidden_WD, embedding_VD }),
@@ -61,7 +64,8 @@ describe("weightedLoss", () => {
   });
 
   test.each([1, 3, 39, 52, 78])("in chunks of at most %i elements is the plain one, op by op", (maxElements) => {
-    const chunked = (head: LazyLogits) => weightedLoss(head, weight_W, ofTarget, maxElements).mul(3) as tf.Scalar;
+    const chunked = (head: LazyLogits) =>
+      weightedLoss(head, weight_W, ofTarget, limitsOf(maxElements)).mul(3) as tf.Scalar;
     const expected = valueAndGradients(plain);
     valueAndGradients(chunked).forEach((tensor, i) => {
       expectRelativelyClose(numbers(tensor), numbers(expected[i]!), 1e-5);
@@ -69,7 +73,7 @@ describe("weightedLoss", () => {
   });
 
   test("has the gradient that finite differences see", () => {
-    const lossOf = (head: Head) => weightedLoss({ ...student, ...head }, weight_W, ofTarget, 39);
+    const lossOf = (head: Head) => weightedLoss({ ...student, ...head }, weight_W, ofTarget, limitsOf(39));
     const [, ...grads] = valueAndGradients(lossOf);
     (["hidden_WD", "embedding_VD"] as const).forEach((key, which) => {
       const at = student[key];
@@ -95,7 +99,7 @@ describe("weightedLoss", () => {
           shapes.push(logits_CV.shape, chunkOf(target_W).shape);
           return ofTarget(logits_CV, chunkOf);
         },
-        maxElements,
+        limitsOf(maxElements),
       );
       return shapes;
     };
@@ -112,7 +116,9 @@ describe("weightedLoss", () => {
     const nan_W = tf.tensor1d(numbers(weight_W).map((weight) => (weight === 0 ? Number.NaN : 0)));
     const spoilt: TokenFunction = (logits_CV, chunkOf) => ofTarget(logits_CV, chunkOf).add(chunkOf(nan_W));
     const both = jit((weights: tf.Tensor1D) =>
-      [ofTarget, spoilt].map((lossOf) => valueAndGradients((head) => weightedLoss(head, weights, lossOf, 39))),
+      [ofTarget, spoilt].map((lossOf) =>
+        valueAndGradients((head) => weightedLoss(head, weights, lossOf, limitsOf(39))),
+      ),
     );
     const [clean, withNaN] = both(weight_W);
     withNaN!.forEach((tensor, i) => {
@@ -123,17 +129,44 @@ describe("weightedLoss", () => {
   test("has a gradient by the hidden states where the head is not asked for its own", () => {
     const by = jit((hidden_WD: tf.Tensor) =>
       tf.grad((hidden) =>
-        weightedLoss({ ...student, hidden_WD: hidden as tf.Tensor2D }, weight_W, ofTarget, 39).mul(3),
+        weightedLoss({ ...student, hidden_WD: hidden as tf.Tensor2D }, weight_W, ofTarget, limitsOf(39)).mul(3),
       )(hidden_WD),
     );
     const [, expected] = valueAndGradients(plain);
     expectRelativelyClose(numbers(by(student.hidden_WD)), numbers(expected), 1e-5);
   });
 
+  // Whole chunks and parts of the head, chunks and the whole head, both in parts.
+  test.each(
+    bothWays.flatMap(([way, jit]) =>
+      [
+        { logits: W * V, head: 9 },
+        { logits: 39, head: V * D },
+        { logits: 39, head: 9 },
+      ].map((limits) => ({ way, jit, limits })),
+    ),
+  )("of a head in bfloat16 is that of its rounded values, $way, $limits", ({ jit: HEDDLE_JIT, limits }) => {
+    vi.stubEnv("HEDDLE_JIT", HEDDLE_JIT);
+    const half_VD = toBfloat16(student.embedding_VD) as tf.Tensor2D;
+    const rounded_VD = toFloat32(half_VD) as tf.Tensor2D;
+    const of = (embedding_VD: tf.Tensor2D, given: Limits) =>
+      jit((hidden_WD: tf.Tensor2D, embedding_VD: tf.Tensor2D) =>
+        tf.valueAndGrad((hidden: tf.Tensor) => {
+          const head = { hidden_WD: hidden, embedding_VD, softCap: 5 } as LazyLogits;
+          return weightedLoss(head, weight_W, ofTarget, given);
+        })(hidden_WD),
+      )(student.hidden_WD, embedding_VD);
+    const [expected, got] = [of(rounded_VD, limitsOf(W * V)), of(half_VD, limits)];
+    expectRelativelyClose(numbers(got.value), numbers(expected.value), 1e-5);
+    expectRelativelyClose(numbers(got.grad), numbers(expected.grad), 1e-5);
+  });
+
   test.each(bothWays)("leaves no tensor behind, %s", (_, HEDDLE_JIT) => {
     vi.stubEnv("HEDDLE_JIT", HEDDLE_JIT);
     const before = tf.memory().numTensors;
-    const of = jit((weights: tf.Tensor1D) => valueAndGradients((head) => weightedLoss(head, weights, ofTarget, 39)));
+    const of = jit((weights: tf.Tensor1D) =>
+      valueAndGradients((head) => weightedLoss(head, weights, ofTarget, limitsOf(39))),
+    );
     tf.dispose(of(weight_W));
     expect(tf.memory().numTensors).toBe(before);
   });
@@ -142,7 +175,9 @@ describe("weightedLoss", () => {
     const failing: TokenFunction = () => {
       throw new Error("no such loss");
     };
-    expect(() => valueAndGradients((head) => weightedLoss(head, weight_W, failing, 39))).toThrow("no such loss");
+    expect(() => valueAndGradients((head) => weightedLoss(head, weight_W, failing, limitsOf(39)))).toThrow(
+      "no such loss",
+    );
     expect(numbers(tf.grad((x) => x.square())(tf.scalar(3)))).toEqual([6]);
   });
 });
@@ -166,7 +201,7 @@ describe("tokenValues", () => {
     const expected = numbers(logProbOf(logitsOf(student), target_W));
     for (const maxElements of [1, 39, 52, 78, W * V]) {
       const of = jit((target: tf.Tensor1D) =>
-        tokenValues(student, (logits_CV, chunkOf) => logProbOf(logits_CV, chunkOf(target)), maxElements),
+        tokenValues(student, (logits_CV, chunkOf) => logProbOf(logits_CV, chunkOf(target)), limitsOf(maxElements)),
       );
       expectClose(numbers(of(target_W)), expected, 1e-5);
     }
@@ -203,7 +238,8 @@ describe("the losses of fixtures/kd by chunks", () => {
     const { student, teacher, mask } = setUp(c.cap);
     const step = jit((hidden_WD: tf.Tensor2D, embedding_VD: tf.Tensor2D, targets: Targets, counted: tf.Tensor1D) =>
       valueAndGradients(
-        (head) => weightedLoss(head, counted, divergenceFrom(targets, lossOf(c)), elements).div(counted.sum()),
+        (head) =>
+          weightedLoss(head, counted, divergenceFrom(targets, lossOf(c)), limitsOf(elements)).div(counted.sum()),
         { ...student, hidden_WD, embedding_VD },
       ),
     );
@@ -247,7 +283,7 @@ describe("the losses of fixtures/kd by chunks", () => {
     const { student, teacher, mask } = setUp(30);
     const teacher_WV = kdLogits(tensors.teacher!).div(30).tanh().mul<tf.Tensor2D>(30);
     const [here, there] = [teacher, remote(teacher_WV)].map((targets) =>
-      weightedLoss(student, mask, divergenceFrom(targets, loss), 4 * KD_VOCABULARY),
+      weightedLoss(student, mask, divergenceFrom(targets, loss), limitsOf(4 * KD_VOCABULARY)),
     );
     expectRelativelyClose(numbers(there!), numbers(here!), 1e-5);
   });
@@ -262,7 +298,7 @@ test("a divergence has no gradient through a teacher that shares the student's h
         const p_CV = logitsOf({ ...head, hidden_WD: chunkOf(head.hidden_WD).mul(0.5) });
         return divergence(q_CV, p_CV, { beta: 0.5, temperature: 1 });
       },
-      39,
+      limitsOf(39),
     );
   const fixed_WV = logitsOf({ ...student, hidden_WD: student.hidden_WD.mul(0.5) });
   const apart = (head: LazyLogits) =>

@@ -1,0 +1,113 @@
+/**
+ * The head: logits of the last hidden states. A large head is worked through a part of the vocabulary at a time, where
+ * otherwise a second tensor as large as the head would exist: one in bfloat16, which computes in float32, and the gradient.
+ *
+ * Shape suffixes: W tokens, D model, V vocabulary, P entries of a part of the vocabulary.
+ */
+import { dynamicSlice, dynamicUpdateSlice, isBfloat16, switchCase, tf, toFloat32, whileLoop } from "tfjs-jit";
+import { softCap } from "./attention.js";
+
+/** Elements of the largest part of a head: 64 MB in float32. */
+export const MAX_PART = 2 ** 24;
+
+/** Logits [W, V] as what they are made of: at V = 256000 a thousand tokens' are 1 GB, so they are made a part at a time. */
+export type LazyLogits = {
+  /** After the final norm. */
+  readonly hidden_WD: tf.Tensor2D;
+  /** The head, of which bfloat16 learns nothing. */
+  readonly embedding_VD: tf.Tensor2D;
+  readonly softCap: number | null;
+};
+
+/** Soft-capped logits [W, V]. They have a gradient unless the head is worked through in parts. */
+export const logitsOf = (lazy: LazyLogits, maxPart = MAX_PART): tf.Tensor2D =>
+  softCap(rawLogits(lazy, maxPart), lazy.softCap);
+
+/** Logits [W, V] before the soft cap. */
+export function rawLogits({ hidden_WD, embedding_VD }: Omit<LazyLogits, "softCap">, maxPart = MAX_PART): tf.Tensor2D {
+  if (!isInParts(embedding_VD, maxPart)) return tf.matMul(hidden_WD, embedding_VD, false, true);
+  const [W, V] = [hidden_WD.shape[0], embedding_VD.shape[0]];
+  return forEachPart(V, partsOf(embedding_VD, maxPart), tf.fill([W, V], 0) as tf.Tensor2D, (logits_WV, part) => {
+    const logits_WP = tf.matMul(hidden_WD, floatRowsOf(embedding_VD, part), false, true);
+    return dynamicUpdateSlice(logits_WV, logits_WP, [0, part.begin]) as tf.Tensor2D;
+  });
+}
+
+/** The gradient [W, D] by the hidden states, given that by the logits before the soft cap. */
+export function hiddenGradient(dRaw_WV: tf.Tensor2D, embedding_VD: tf.Tensor2D, maxPart = MAX_PART): tf.Tensor2D {
+  if (!isInParts(embedding_VD, maxPart)) return tf.matMul(dRaw_WV, embedding_VD);
+  const [W, [V, D]] = [dRaw_WV.shape[0], embedding_VD.shape];
+  return forEachPart(V, partsOf(embedding_VD, maxPart), tf.fill([W, D], 0) as tf.Tensor2D, (sum_WD, part) => {
+    return sum_WD.add(tf.matMul(newColumnsOf(dRaw_WV, part), floatRowsOf(embedding_VD, part)));
+  });
+}
+
+/** The head's gradient [V, D] so far, and that of these tokens: in place, where its product would be as large as it. */
+export function addHeadGradient(
+  sum_VD: tf.Tensor2D,
+  dRaw_WV: tf.Tensor2D,
+  hidden_WD: tf.Tensor2D,
+  maxPart = MAX_PART,
+): tf.Tensor2D {
+  return forEachPart(sum_VD.shape[0], partsOf(sum_VD, maxPart), sum_VD, (sum_VD, part) =>
+    addRows(sum_VD, tf.matMul(newColumnsOf(dRaw_WV, part), hidden_WD, true), part),
+  );
+}
+
+const partsOf = (head_VD: tf.Tensor2D, maxPart: number): number => Math.ceil(head_VD.size / maxPart);
+
+/** Whether the head is worked through in parts, in which case its logits have no gradient by themselves. */
+export const isInParts = (embedding_VD: tf.Tensor2D, maxPart = MAX_PART): boolean =>
+  isBfloat16(embedding_VD) && partsOf(embedding_VD, maxPart) > 1;
+
+/** One of the parts of equal size that cover an axis. Where they do not divide it, the last one begins early. */
+export type Part = {
+  readonly index: tf.Scalar;
+  readonly begin: tf.Scalar;
+  readonly size: number;
+  /** [size]: 0 where the part before has been already, else 1. */
+  readonly isNew: tf.Tensor1D;
+};
+
+/** A loop over the parts of an axis of that length. Traced, it has no gradient. */
+export function forEachPart<V>(length: number, parts: number, vars: V, body: (vars: V, part: Part) => V): V {
+  const size = Math.ceil(length / Math.min(parts, length));
+  const int = (value: number): tf.Scalar => tf.scalar(value, "int32");
+  return whileLoop(
+    ({ index }) => index.mul(int(size)).less(int(length)),
+    ({ index, vars }) => {
+      const end: tf.Scalar = index.mul(int(size));
+      const begin: tf.Scalar = tf.minimum(end, int(length - size));
+      const isNew = tf.range(0, size, 1, "int32").add(begin).greaterEqual(end).cast("float32") as tf.Tensor1D;
+      return { index: index.add<tf.Scalar>(int(1)), vars: body(vars, { index, begin, size, isNew }) };
+    },
+    { index: int(0), vars },
+  ).vars;
+}
+
+/** The part's rows of a tensor of any rank. */
+export function rowsOf<T extends tf.Tensor>(x: T, { begin, size }: Part): T {
+  const [, ...others] = x.shape;
+  return dynamicSlice(x, [begin, ...others.map(() => 0)], [size, ...others]) as T;
+}
+
+/**
+ * The part's rows in float32. Each part is a branch of its own: XLA would take a conversion of the whole head out of the
+ * loop, but none out of a branch.
+ */
+function floatRowsOf(embedding_VD: tf.Tensor2D, { index, size }: Part): tf.Tensor2D {
+  const [V, D] = embedding_VD.shape;
+  const branches = Array.from({ length: Math.ceil(V / size) }, (_, part) => () => {
+    const begin = Math.min(part * size, V - size);
+    return toFloat32(embedding_VD.slice([begin, 0], [size, D])) as tf.Tensor2D;
+  });
+  return switchCase(index, branches);
+}
+
+/** x with something added to the part's rows. */
+export const addRows = (x: tf.Tensor2D, rows: tf.Tensor2D, part: Part): tf.Tensor2D =>
+  dynamicUpdateSlice(x, rowsOf(x, part).add(rows), [part.begin, 0]) as tf.Tensor2D;
+
+/** The part's columns, 0 in those that another part has had. */
+const newColumnsOf = (x_WV: tf.Tensor2D, { begin, size, isNew }: Part): tf.Tensor2D =>
+  dynamicSlice(x_WV, [0, begin], [x_WV.shape[0], size]).mul(isNew);
