@@ -79,7 +79,7 @@ export const sampleTokens = jit(function sample(
   stages.forEach(({ completions, slots }, index) => {
     const sizes = slotsFor(slots, config);
     if (index > 0) ({ kept, state } = goOn(kept, state, completions, (cache) => extendCache(cache, sizes, config)));
-    const fewer = stages[index + 1]?.completions ?? 0;
+    const fewer = stages.slice(index + 1).find((next) => next.completions < completions)?.completions ?? 0;
     const [prompts, length_M, layout] = [promptsSeen(kept), take(length_B, promptOf(kept)), column(completions)];
     state = whileLoop<State>(
       ({ i, isDone_M }) => i.lessEqual(int(Math.min(slots, N - 1))).logicalAnd(isMore(isDone_M, fewer)),
@@ -103,19 +103,15 @@ export const sampleTokens = jit(function sample(
 /** A stage that keeps `count` of the completions. */
 function goOn(
   before: Kept,
-  { id_M, isDone_M, cache, ...rest }: State,
+  state: State,
   count: number,
   extend: (cache: Cache) => Cache,
 ): { kept: Kept; state: State } {
-  if (count === id_M.shape[0]) return { kept: before, state: { ...rest, id_M, isDone_M, cache: extend(cache) } };
+  const { id_M, isDone_M, cache } = state;
+  if (count === id_M.shape[0]) return { kept: before, state: { ...state, cache: extend(cache) } };
   const { kept, order_M } = keepUnfinished(before, isDone_M, count);
-  const state = {
-    ...rest,
-    id_M: take(id_M, order_M),
-    isDone_M: take(isDone_M, order_M),
-    cache: extend(takeRows(cache, order_M)),
-  };
-  return { kept, state };
+  const [id, isDone] = [take(id_M, order_M), take(isDone_M, order_M)];
+  return { kept, state: { ...state, id_M: id, isDone_M: isDone, cache: extend(takeRows(cache, order_M)) } };
 }
 
 /** A list of which each token is a row. */

@@ -1,10 +1,14 @@
 /** Prompts and completions as token ids, with the tokenizer, chat template and model of the arithmetic student. */
+import { tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { place, type Row } from "../../distill/data.js";
 import { type EncodedRow, encodeCompletions, encodePrompts, meanLength } from "../../distill/encode.js";
+import { logProbOf } from "../../distill/losses.js";
 import { decodeAll, rollOut } from "../../distill/rollouts.js";
-import { listPrompts, sizesOf } from "../../model/batch.js";
+import { byCompletion, listPrompts, listSequences, sizesOf } from "../../model/batch.js";
 import { disposeModel, type LoadedModel, loadModel } from "../../model/loaded.js";
+import { readParameters } from "../../model/parameters.js";
+import { batchTensors, completionLogits } from "../../model/scoring.js";
 import { sampleCompletions } from "../../student/sample.js";
 import { fixture } from "../model/golden.js";
 
@@ -94,6 +98,19 @@ describe("rollOut", () => {
     expect(stopIds).toEqual([idOf("<eos>"), idOf("<end_of_turn>")]);
     const list = listPrompts(prompts, sizes());
     expect(completions).toEqual(sampleCompletions(model.parameters, config, list, { ...whole, stopIds }));
+  });
+
+  test.each([1, 3])("log-probabilities at temperature %i are those of the batch to learn from", (temperature) => {
+    const { sequences, completions } = rollOut(model, prompts, sizes(), { temperature, seed: 4 });
+    const batch = listSequences(sequences, sizes());
+    const scored = tf.tidy(() => {
+      const tensors = batchTensors(batch);
+      const logits_WV = completionLogits(readParameters(model.parameters), model.folder.config, tensors);
+      return byCompletion(batch, logProbOf(logits_WV.div(temperature), tensors.target_W).dataSync() as Float32Array);
+    });
+    const differences = completions.flatMap(({ logprobs }, c) => logprobs.map((x, n) => Math.abs(x - scored[c]![n]!)));
+    expect(differences.length).toBe(batch.targets.filter((_, w) => batch.counted[w] === 1).length);
+    expect(Math.max(...differences)).toBeLessThan(1e-4);
   });
 
   test("gives sequences to learn from: each prompt with its completions", () => {

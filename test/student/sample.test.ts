@@ -98,6 +98,14 @@ describe("at temperature 0", () => {
     });
   });
 
+  test.each([1, 2])("so it is in completions of five windows, %i of a prompt", (samples) => {
+    const prompts = batches["which share nothing"];
+    sample(prompts, { samples, maxNewTokens: 40 }).forEach(({ ids }, c) => {
+      const logprobs = completionLogprobsAlone(weights, config, prompts[Math.floor(c / samples)]!, ids);
+      expect(ids, `completion ${c}`).toEqual(logprobs.map((row) => row.indexOf(Math.max(...row))));
+    });
+  });
+
   test("all completions of a prompt are the one that it gets alone", () => {
     const prompts = batches["which share their first tokens"];
     const alone = prompts.map((prompt) => sample([prompt], {})[0]!.ids);
@@ -128,17 +136,20 @@ describe("a completion", () => {
     expect(idsOf(shorter)).toEqual(idsOf(longer).map((ids) => ids.slice(0, maxNewTokens)));
   });
 
-  test("has a logprob for each id: ln p at temperature 1, whatever was ruled out", () => {
-    const options = { samples: 3, temperature: 0.7, topK: 50, topP: 0.9, seed: 5 };
-    for (const [, prompts] of cases) {
-      sample(prompts, options).forEach(({ ids, logprobs }, c) => {
-        const all = completionLogprobsAlone(weights, config, prompts[Math.floor(c / 3)]!, ids);
-        const expected = ids.map((id, n) => all[n]![id]!);
-        expect(logprobs.length).toBe(ids.length);
-        expect(Math.max(...logprobs.map((x, n) => Math.abs(x - expected[n]!)))).toBeLessThan(1e-4);
-      });
-    }
-  });
+  test.each([1, 0.7])(
+    "has a logprob for each id: ln p at temperature %d, whatever was ruled out",
+    (logprobTemperature) => {
+      const options = { samples: 3, temperature: 0.7, topK: 50, topP: 0.9, logprobTemperature, seed: 5 };
+      for (const [, prompts] of cases) {
+        sample(prompts, options).forEach(({ ids, logprobs }, c) => {
+          const all = completionLogprobsAlone(weights, config, prompts[Math.floor(c / 3)]!, ids);
+          const expected = ids.map((id, n) => logSoftmax(all[n]!.map((x) => x / logprobTemperature))[id]!);
+          expect(logprobs.length).toBe(ids.length);
+          expect(Math.max(...logprobs.map((x, n) => Math.abs(x - expected[n]!)))).toBeLessThan(1e-4);
+        });
+      }
+    },
+  );
 
   test("is the same for the same seed and another for another, and differs from the prompt's others", () => {
     const of = (seed: number) => idsOf(sample([long], { samples: 4, temperature: 1, seed })).map(String);
