@@ -18,12 +18,12 @@ import {
   pick,
   queriesOf,
   seenIn,
-  softCap,
   type Wanted,
 } from "./attention.js";
 import type { Segment } from "./compute.js";
 import type { Gemma2Config } from "./config.js";
-import { type LayerWeights, layer, linear, rmsNorm, roundTo } from "./layer.js";
+import { logitsOf } from "./head.js";
+import { type LayerWeights, layer, rmsNorm, roundTo } from "./layer.js";
 import { changeOf, EMBEDDING, layerOf } from "./shapes.js";
 
 /** Tensors by their names in the checkpoint, such as "model.layers.0.self_attn.q_proj.weight". Matrices are [out, in]. */
@@ -159,7 +159,11 @@ const layerWeights = (weights: Weights, i: number): LayerWeights =>
 
 /** Soft-capped logits [M, V] of hidden states, computed in float32. The head is the embedding matrix. */
 export const logits = (weights: Weights, config: Gemma2Config, hidden_MD: tf.Tensor2D): tf.Tensor2D =>
-  softCap(linear(hidden_MD, weights[EMBEDDING]!, "float32"), config.finalLogitSoftcapping);
+  logitsOf({
+    hidden_WD: hidden_MD,
+    embedding_VD: weights[EMBEDDING] as tf.Tensor2D,
+    softCap: config.finalLogitSoftcapping,
+  });
 
 /** Empty slots for `rows` rows. */
 export function emptyCache(config: Gemma2Config, rows: number, slots: ByType<number>): Cache {

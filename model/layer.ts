@@ -66,7 +66,7 @@ export const rmsNorm = (x: tf.Tensor2D, w: tf.Tensor, eps: number): tf.Tensor2D 
   x.mul(x.square().mean(-1, true).add(eps).rsqrt()).mul(toFloat32(w).add(1));
 
 /** x @ wT for a checkpoint matrix [out, in]: float32, also where it was computed in bfloat16. */
-export function linear(x: tf.Tensor2D, w: tf.Tensor, dtype: ComputeDtype): tf.Tensor2D {
+function linear(x: tf.Tensor2D, w: tf.Tensor, dtype: ComputeDtype): tf.Tensor2D {
   if (dtype === "float32") return tf.matMul(x, w as tf.Tensor2D, false, true);
   return toFloat32(tf.matMul(toBfloat16(x), toBfloat16(w), false, true)) as tf.Tensor2D;
 }

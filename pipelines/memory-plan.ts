@@ -115,9 +115,9 @@ function lossBytes({ vocabSize: V }: Gemma2Config, W: number, hasTeacher: boolea
   return FLOAT * chunk * (hasTeacher ? 6 : 4);
 }
 
-/** A head that is kept in bfloat16 is multiplied in float32. */
+/** A head that is kept in bfloat16 is multiplied in float32, a part of it at a time (model/head.ts). */
 const floatHead = ({ config, bytesOf }: PlannedModel): number =>
-  bytesOf(EMBEDDING) === 2 ? FLOAT * config.vocabSize * config.hiddenSize : 0;
+  bytesOf(EMBEDDING) === 2 ? FLOAT * Math.min(2 ** 24, config.vocabSize * config.hiddenSize) : 0;
 
 function cacheBytes(config: Gemma2Config, { rows, samples, maxNewTokens, longestPrompt }: Sizes): number {
   const { numKeyValueHeads: K, headDim: H, layerTypes, slidingWindow } = config;
