@@ -32,7 +32,7 @@ const PER_TOKEN = 8 * 8 + 8 * 2 * 4 + 8 * 16 + 2.5 * 2 * S;
 describe("planMemory", () => {
   test("counts weights, moments, gradients, what the layers keep, logits, and keys and values", () => {
     expect(planMemory(stage)).toEqual({
-      runtime: 0.96e9,
+      runtime: 0.83e9,
       weights: 4 * ALL,
       teacher: 0,
       optimiser: 8 * ALL,
@@ -82,7 +82,7 @@ describe("planMemory", () => {
 
   test("training and sampling take turns", () => {
     const plan = { ...planMemory(stage), cache: 5e9 };
-    expect(totalBytes(plan)).toBe(0.96e9 + 12 * ALL + 5e9);
+    expect(totalBytes(plan)).toBe(0.83e9 + 12 * ALL + 5e9);
   });
 });
 
@@ -93,14 +93,14 @@ describe("describePlans", () => {
   test("is a table of what takes memory", () => {
     expect(describePlans(plans, 64e9).split("\n")).toEqual([
       "distill",
-      "  TensorFlow, Node, programs     960 MB",
+      "  TensorFlow, Node, programs     830 MB",
       "  weights of the model         10.00 GB",
       "  optimiser                    20.00 GB",
       "  gradients                    10.00 GB",
       "  activations                   2.00 GB",
       "  logits of the loss               1 MB",
       "  keys and values (sampling)       1 MB",
-      "  at most, together            42.96 GB",
+      "  at most, together            42.83 GB",
       "",
       "this device has 64.00 GB",
       "",
@@ -109,7 +109,7 @@ describe("describePlans", () => {
 
   test("says what to lower where it is too much", () => {
     expect(() => describePlans(plans, 24e9)).toThrow(
-      "this device has 24.00 GB\ndistill needs 42.96 GB, expected at most 24.00 GB. What would help most: first; second; third",
+      "this device has 24.00 GB\ndistill needs 42.83 GB, expected at most 24.00 GB. What would help most: first; second; third",
     );
   });
 });

@@ -38,11 +38,12 @@ export const toFloat32 = (x: tf.Tensor): tf.Tensor => castTo("toFloat32", x, nat
 export const toDtypeOf = (other: tf.Tensor, x: tf.Tensor): tf.Tensor =>
   isBfloat16(other) ? toBfloat16(x) : toFloat32(x);
 
-/** Zeros of TensorFlow's dtype of that number. */
-export const zerosOf = (dtype: number, shape: readonly number[]): tf.Tensor =>
-  dtype === native.TF_BFLOAT16
-    ? toBfloat16(tf.zeros([...shape]))
-    : tf.zeros([...shape], dtypeName(dtype) as tf.DataType);
+/** Zeros of TensorFlow's dtype of that number. Not tf.zeros, which makes them in JavaScript first: stacks are large. */
+export function zerosOf(dtype: number, shape: readonly number[]): tf.Tensor {
+  if (dtype === native.TF_BFLOAT16) return toBfloat16(tf.fill([...shape], 0));
+  const name = dtypeName(dtype) as "float32" | "int32" | "bool";
+  return name === "bool" ? tf.zeros([...shape], name) : tf.fill([...shape], 0, name);
+}
 
 /**
  * A bfloat16 tensor of raw bits, as checkpoints hold them, with no copy in between: on a CPU the tensor may share the

@@ -130,9 +130,9 @@ function backwards<C, X, Y>(
   };
   const last = carries.flatMap((tensor, k) => {
     if (!isFloat(tensor)) return [];
-    return [toDtypeOf(tensor, dys[k] ?? tf.zeros(tensor.shape.slice(1)))];
+    return [toDtypeOf(tensor, dys[k] ?? tf.fill(tensor.shape.slice(1), 0))];
   });
-  const [first, dXs] = scan(back, { carry: last, outer: wantedOuter.map((tensor) => tf.zeros(tensor.shape)) }, backXs, {
+  const [first, dXs] = scan(back, { carry: last, outer: wantedOuter.map((tensor) => tf.fill(tensor.shape, 0)) }, backXs, {
     reverse: !loop.isReverse,
   });
   const dInit = wanted.filter((n) => n < initEnd).map((n) => first.carry[n]!);
