@@ -1,15 +1,18 @@
 /**
  * `npm run bench`: each work in turn with its peer's script, several times over, and one table of the medians.
  *
- *     npm run bench -- --python PYTHON --peers DIR [WORK ...]
+ *     npm run bench -- --python PYTHON --peers DIR [--gpu] [WORK ...]
+ *
+ * With --gpu both run on the GPU, those works that can, and ours tells its utilisation; where there is none it says so.
  */
 import { spawn } from "node:child_process";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { alignColumns } from "../pipelines/table.js";
+import { findGpu, ON_GPU } from "./gpu.js";
 import { arithmetic } from "./stages.js";
 import { median } from "./time.js";
 
@@ -22,23 +25,33 @@ type Command = {
   readonly seconds: (line: Line) => number | undefined;
 };
 /** `most` is the ratio that is aimed at. */
-type Work = { readonly rounds: number; readonly most: number; readonly ours: Command; readonly peer: Command };
+type Work = {
+  readonly rounds: number;
+  readonly most: number;
+  readonly ours: Command;
+  readonly peer: Command;
+  /** Whether the peer's script can run on a GPU. */
+  readonly onGpu?: boolean;
+};
 
 const seconds = (key: string) => (line: Line) => line[key] as number | undefined;
 const works: Readonly<Record<string, Work>> = {
   "train step": {
+    onGpu: true,
     rounds: 3,
     most: 0.6,
     ours: { script: "train-step.js", seconds: seconds("median_s") },
     peer: { script: "train_step.py", seconds: seconds("median_s") },
   },
   "train step, torch.compile": {
+    onGpu: true,
     rounds: 3,
     most: 0.8,
     ours: { script: "train-step.js", seconds: seconds("median_s") },
     peer: { script: "train_step.py", args: ["--compile"], seconds: seconds("median_s") },
   },
   generate: {
+    onGpu: true,
     rounds: 3,
     most: 0.35,
     ours: { script: "generate.js", seconds: seconds("median_s") },
@@ -51,6 +64,7 @@ const works: Readonly<Record<string, Work>> = {
     peer: { script: "gkd.py", seconds: seconds("median_s") },
   },
   "kd memory": {
+    onGpu: true,
     rounds: 1,
     most: 1,
     ours: { script: "kd-memory.js", seconds: seconds("median_s") },
@@ -94,9 +108,13 @@ function merge(ours: string, peers: string, most: number): Work {
   };
 }
 
-/** Runs a script until it has told its seconds. */
-async function run(program: string, folder: string, { script, args = [], env, seconds }: Command): Promise<number> {
-  const child = spawn(program, [join(folder, script), ...args], {
+/** Runs a script until it has told its seconds. `before` are the program's own arguments. */
+async function run(
+  [program, ...before]: readonly [string, ...string[]],
+  folder: string,
+  { script, args = [], env, seconds }: Command,
+): Promise<number> {
+  const child = spawn(program, [...before, join(folder, script), ...args], {
     cwd: folder,
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "inherit"],
@@ -134,7 +152,11 @@ function stopAll(pid: number): void {
 }
 
 const { values, positionals } = parseArgs({
-  options: { python: { type: "string", default: "python3" }, peers: { type: "string", default: "../shared/bench" } },
+  options: {
+    python: { type: "string", default: "python3" },
+    peers: { type: "string", default: "../shared/bench" },
+    gpu: { type: "boolean", default: false },
+  },
   allowPositionals: true,
 });
 const unknown = positionals.find((name) => !(name in works));
@@ -143,16 +165,31 @@ if (unknown !== undefined) {
   process.exit(2);
 }
 
+const gpu = values.gpu ? await findGpu() : null;
+if (typeof gpu === "string") {
+  console.log(`nothing to run on a GPU: ${gpu}`);
+  process.exit(0);
+}
+const names = positionals.length > 0 ? positionals : Object.keys(works).filter((name) => !gpu || works[name]!.onGpu);
 const own = fileURLToPath(new URL(".", import.meta.url));
 const rows: string[][] = [["work", "ours", "peer's", "ratio", "aim"]];
-for (const name of positionals.length > 0 ? positionals : Object.keys(works)) {
+for (const name of names) {
   const { rounds, most, ours, peer } = works[name]!;
   const times: { ours: number[]; peer: number[] } = { ours: [], peer: [] };
   for (let round = 0; round < rounds; round++) {
-    times.peer.push(await run(values.python, values.peers, peer));
-    times.ours.push(await run(process.execPath, own, ours));
+    times.peer.push(await run(gpu ? [values.python, "-c", ON_GPU] : [values.python], resolve(values.peers), peer));
+    times.ours.push(await run([process.execPath], own, ours));
   }
   const [a, b] = [median(times.ours), median(times.peer)];
   rows.push([name, `${a.toPrecision(3)} s`, `${b.toPrecision(3)} s`, (a / b).toFixed(2), `<= ${most}`]);
 }
 process.stdout.write(alignColumns(rows));
+if (gpu !== null) {
+  // What it prints goes to the terminal as well.
+  const args = gpu.peakTflops === null ? [] : [`${gpu.peakTflops}`];
+  await run([process.execPath], own, {
+    script: "utilisation.js",
+    args,
+    seconds: (line) => line.tokens_per_second as number | undefined,
+  });
+}

@@ -8,7 +8,7 @@ import { parameterShapes } from "../model/shapes.js";
 import { arithmetic } from "./stages.js";
 
 /** The hub's config of gemma-2-2b, and how many of its layers. */
-const gemma2 = (layers: number) => ({
+export const gemma2 = (layers: number) => ({
   model_type: "gemma2",
   architectures: ["Gemma2ForCausalLM"],
   vocab_size: 256000,

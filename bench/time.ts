@@ -1,14 +1,17 @@
 /** How a time is measured and reported: one line of JSON, the same that the peers' scripts print. */
 
 /** Seconds that `work` takes: the first runs, which compile, are left out. */
-export function timed(name: string, work: () => void, runs = 7, warmUp = 2): void {
+export const timed = (name: string, work: () => void): void =>
+  print({ name, ...secondsOf(work), peak_rss_mb: peakRssMb() });
+
+export function secondsOf(work: () => void, runs = 7, warmUp = 2): ReturnType<typeof summary> {
   const seconds: number[] = [];
   for (let i = 0; i < warmUp + runs; i++) {
     const begin = performance.now();
     work();
     if (i >= warmUp) seconds.push((performance.now() - begin) / 1000);
   }
-  print({ name, ...summary(seconds), peak_rss_mb: peakRssMb() });
+  return summary(seconds);
 }
 
 /** What is told of several times, in seconds. */
