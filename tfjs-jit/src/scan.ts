@@ -132,9 +132,14 @@ function backwards<C, X, Y>(
     if (!isFloat(tensor)) return [];
     return [toDtypeOf(tensor, dys[k] ?? tf.fill(tensor.shape.slice(1), 0))];
   });
-  const [first, dXs] = scan(back, { carry: last, outer: wantedOuter.map((tensor) => tf.fill(tensor.shape, 0)) }, backXs, {
-    reverse: !loop.isReverse,
-  });
+  const [first, dXs] = scan(
+    back,
+    { carry: last, outer: wantedOuter.map((tensor) => tf.fill(tensor.shape, 0)) },
+    backXs,
+    {
+      reverse: !loop.isReverse,
+    },
+  );
   const dInit = wanted.filter((n) => n < initEnd).map((n) => first.carry[n]!);
   const rowsOfDXs = dXs.map((dX, i) => (sources[wantedXs[i]!] instanceof Rows ? unstackRows(dX) : [dX]));
   const dOfXs = wantedOfXs.map(({ k, row }) => rowsOfDXs[wantedXs.indexOf(k)]![row]!);
