@@ -11,7 +11,7 @@ export type Stage = {
 const MANY = 16;
 
 /** Tokens of a batch from which on a loop more, which is compiled once, saves more than that. */
-const MUCH = 1024;
+const MUCH = 2048;
 
 /** Completions from this length on spend a good part of a step on looking back. */
 const LONG = 128;

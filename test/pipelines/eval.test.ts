@@ -73,6 +73,8 @@ describe("the command", () => {
     expect(Object.keys(result)).toEqual(["accuracy", "count", "standard_error"]);
     expect(Math.abs(result.accuracy - 0.545)).toBeLessThan(0.004);
     expect(result.count).toBe(1329);
-    expect(stderr).toMatch(/^eval: 21 steps\n(eval: step .*\n)*eval: 21 steps done in .* tokens\/s\n$/);
+    expect(stderr).toMatch(
+      /^eval: 21 steps\n(compiled sample in .*\n|eval: step .*\n)*eval: 21 steps done in .* tokens\/s\n$/,
+    );
   });
 });
