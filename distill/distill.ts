@@ -87,23 +87,28 @@ export async function distill(
       checkRemoteTopK({ k, vocabulary: config.vocabSize, temperature: now.loss_temperature, addTail });
     const parts = microBatches(await sequencesOf(step, now), sizesOfPart);
     const tokens = countedTokens(parts);
-    const loss = {
+    const how = {
       k,
       addTail,
       beta: coefficient(now.beta, [0, 1]),
       temperature: coefficient(now.loss_temperature, [1]),
       tokens: tf.scalar(tokens),
     };
-    const learnt = await learnFromParts(parts, optimiserAt(settings, step, now), async (part, optimiser) => {
-      const targets = await targetsOf(teacher, part.batch, part.tensors, k, config.vocabSize);
-      const result = distillStep(trainable, [learning, part.tensors, targets, loss], optimiser);
-      tf.dispose(targets as unknown as tf.TensorContainer);
-      return result;
-    });
-    tf.dispose(loss as unknown as tf.TensorContainer);
+    const { loss, grad_norm } = await learnFromParts(
+      parts,
+      optimiserAt(settings, step, now),
+      async (part, optimiser) => {
+        const targets = await targetsOf(teacher, part.batch, part.tensors, k, config.vocabSize);
+        const result = distillStep(trainable, [learning, part.tensors, targets, how], optimiser);
+        tf.dispose(targets as unknown as tf.TensorContainer);
+        return result;
+      },
+    );
+    tf.dispose(how as unknown as tf.TensorContainer);
     return {
-      ...learnt,
+      loss,
       learning_rate: now.learning_rate,
+      grad_norm,
       completion_length: tokens / size,
       tokens_per_second: (1000 * tokens) / (performance.now() - begin),
     };

@@ -76,7 +76,7 @@ export async function rl(
     const advantages = leaveOneOut(totals, samples);
     const weights = completions.map((_, c) => advantages[c]! / completions.length);
     const average = { of: anchor, mu: tf.scalar(now.mu) };
-    const learnt = await learnFromParts(
+    const { loss, grad_norm } = await learnFromParts(
       weighted(parts, weights),
       optimiserAt(settings, step, now),
       (part, optimiser) => {
@@ -90,10 +90,11 @@ export async function rl(
     tf.dispose([temperature, average.mu] as unknown as tf.TensorContainer);
     const length = meanLength(completions.map(({ ids }) => ids));
     return {
-      ...learnt,
+      loss,
       reward: mean(rewards),
       kl: mean(kls),
       learning_rate: now.learning_rate,
+      grad_norm,
       completion_length: length,
       tokens_per_second: (1000 * length * completions.length) / (performance.now() - begin),
     };

@@ -39,14 +39,17 @@ export async function sft(
     const sequences = picked.map((i) => ({ prompt: rows[i]!.prompt, completions: [completions[i]!] }));
     const parts = microBatches(sequences, sizes);
     const tokens = tf.scalar(countedTokens(parts));
-    const learnt = await learnFromParts(parts, optimiserAt(settings, step, now), ({ tensors }, optimiser) =>
-      sftStep(trainable, [config, tensors, tokens], optimiser),
+    const { loss, grad_norm } = await learnFromParts(
+      parts,
+      optimiserAt(settings, step, now),
+      ({ tensors }, optimiser) => sftStep(trainable, [config, tensors, tokens], optimiser),
     );
     tokens.dispose();
     const length = meanLength(picked.map((i) => completions[i]!));
     return {
-      ...learnt,
+      loss,
       learning_rate: now.learning_rate,
+      grad_norm,
       completion_length: length,
       tokens_per_second: (1000 * length * size) / (performance.now() - begin),
     };

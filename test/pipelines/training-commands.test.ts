@@ -51,6 +51,10 @@ describe("heddle sft", () => {
   beforeAll(async () => {
     dir = writeConfig(cwd, "sft", {
       max_new_tokens: 3,
+      trainable: null,
+      compute_dtype: "float32",
+      teacher_dtype: "float32",
+      gradient_checkpointing: false,
       sft: { steps: 2, batch_size: 8, learning_rate: `${learningRate} * step` },
     });
     ending = await completeRun(cwd, "sft", "sft");
@@ -83,7 +87,10 @@ describe("heddle sft", () => {
         adam_epsilon: 1e-8,
         max_grad_norm: 1,
         save_every: 100,
+        gradient_accumulation_steps: 1,
         max_new_tokens: 3,
+        trainable: null,
+        gradient_checkpointing: false,
       },
       eval: { samples: 1, batch_size: 32, limit: null, max_new_tokens: 3 },
     });
