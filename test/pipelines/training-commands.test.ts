@@ -51,10 +51,6 @@ describe("heddle sft", () => {
   beforeAll(async () => {
     dir = writeConfig(cwd, "sft", {
       max_new_tokens: 3,
-      trainable: null,
-      compute_dtype: "float32",
-      teacher_dtype: "float32",
-      gradient_checkpointing: false,
       sft: { steps: 2, batch_size: 8, learning_rate: `${learningRate} * step` },
     });
     ending = await completeRun(cwd, "sft", "sft");
@@ -77,6 +73,10 @@ describe("heddle sft", () => {
       seed: 0,
       system: "error",
       max_new_tokens: 3,
+      trainable: null,
+      compute_dtype: "float32",
+      teacher_dtype: "float32",
+      gradient_checkpointing: false,
       sft: {
         steps: 2,
         batch_size: 8,
