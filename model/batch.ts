@@ -79,13 +79,16 @@ const FEW_SLOTS = 128;
 
 /** Prompts, of which the last token's hidden state is wanted. Slot t of a row holds its token t. */
 export function listPrompts(prompts: readonly (readonly number[])[], sizes: Sizes): TokenList {
+  const { longestPrompt, sharedPrefix } = sizes;
+  const slots = paddedLength(longest(prompts), longestPrompt, FEW_SLOTS);
+  const grid = sharedPrefix + prompts.length * (slots - sharedPrefix);
   return listRows(
     prompts.map((ids) => ({ ...linear(ids), wanted: [ids.length - 1] })),
     {
-      slots: paddedLength(longest(prompts), sizes.longestPrompt, FEW_SLOTS),
+      slots,
       queries: 1,
-      sharedPrefix: sizes.sharedPrefix,
-      size: roomForPrompts(prompts, sizes),
+      sharedPrefix,
+      size: Math.min(grid, roomForPrompts(prompts, sizes)),
       wantedSize: prompts.length,
     },
   );

@@ -9,6 +9,7 @@ import { type Completion, sampleCompletions } from "../student/sample.js";
 import { runBatches } from "./batch-steps.js";
 import type { EncodedRow } from "./encoded-rows.js";
 import type { TaskContext } from "./events.js";
+import { inOrder, longestFirst } from "./length-order.js";
 
 /** As the flags of `heddle generate` say. */
 export type CompletionOptions = {
@@ -19,6 +20,9 @@ export type CompletionOptions = {
   readonly seed: number;
   readonly batchSize: number;
 };
+
+/** Batches whose rows are sorted by length: that many completions may wait for one before them. */
+const SORTED_TOGETHER = 32;
 
 /**
  * Samples a completion of each row and hands it to `use`, in the order of the rows. A completion also ends where prompt
@@ -48,8 +52,10 @@ export async function completeRows(
       { rows: size, samples: 1, maxNewTokens: slots },
     );
 
-    await runBatches(stage, rows, size, context, async (batch, index) => {
-      const full = Array.from({ length: size }, (_, i) => batch[i % batch.length]!.ids);
+    const sorted = longestFirst(rows, ({ ids }) => ids.length, SORTED_TOGETHER * size);
+    const hand = inOrder(({ row, completion }: { row: Row; completion: Completion }) => use(row, completion));
+    await runBatches(stage, sorted, size, context, async (batch, index) => {
+      const full = Array.from({ length: size }, (_, i) => batch[i % batch.length]!.row.ids);
       const completions = sampleCompletions(parameters, config, listPrompts(full, sizes), {
         ...choice,
         samples: 1,
@@ -59,11 +65,11 @@ export async function completeRows(
         seed: deriveSeed(seed, "generate", index),
       });
       let tokens = 0;
-      for (const [i, { row, ids }] of batch.entries()) {
-        const end = config.maxPositionEmbeddings - ids.length;
-        const completion = completions[i]!;
-        await use(row, { ids: completion.ids.slice(0, end), logprobs: completion.logprobs.slice(0, end) });
-        tokens += Math.min(end, completion.ids.length);
+      for (const [i, { place, row }] of batch.entries()) {
+        const end = config.maxPositionEmbeddings - row.ids.length;
+        const ids = completions[i]!.ids.slice(0, end);
+        await hand(place, { row: row.row, completion: { ids, logprobs: completions[i]!.logprobs.slice(0, end) } });
+        tokens += ids.length;
       }
       return tokens;
     });

@@ -76,6 +76,36 @@ describe("listPrompts", () => {
   });
 });
 
+describe("a run over prompts of 1 to 4000 tokens, most of them short,", () => {
+  // Lengths as 4000^u for u in even steps from 0 to 1: the median is 63.
+  const many = Array.from({ length: 512 }, (_, i) => new Array<number>(Math.round(4000 ** (i / 511))).fill(i));
+  const sizes = sizesOf(many, { rows: 8, samples: 1, maxNewTokens: 1 });
+  const shapesOf = (order: readonly (readonly number[])[]) =>
+    Array.from({ length: 64 }, (_, b) => {
+      const batch = order.slice(8 * b, 8 * b + 8);
+      const { ids, layout } = listPrompts(batch, sizes);
+      return { room: ids.length, slots: layout.slots, needed: batch.reduce((sum, { length }) => sum + length, 0) };
+    });
+  const programs = (shapes: readonly { room: number; slots: number }[]) =>
+    new Set(shapes.map(({ room, slots }) => `${room} ${slots}`)).size;
+
+  test("compiles one or two programs for each padded length where the rows are sorted", () => {
+    const shapes = shapesOf(many);
+    // 4000, 3000, 2000, 1500, 1000, 750, 500, 375, 250, 188, and 125, which is short.
+    expect(new Set(shapes.map(({ slots }) => slots)).size).toBe(11);
+    // Those of one length need more than what is likely of a random batch, or do not.
+    expect(programs(shapes)).toBe(12);
+    // The first 40 batches, of short prompts, get what they have slots for.
+    for (const { room, needed } of shapes.slice(40)) expect(room).toBeLessThan(2 * needed);
+    expect(shapes[0]!.room).toBe(8 * 125);
+  });
+
+  test("compiles fewer where they are not", () => {
+    const mixed = Array.from({ length: 512 }, (_, i) => many[(i * 205) % 512]!);
+    expect(programs(shapesOf(mixed))).toBeLessThan(12);
+  });
+});
+
 describe("listSequences", () => {
   const sequences = [
     { prompt: prompts[0]!, completions: [[10, 11], [12]] },

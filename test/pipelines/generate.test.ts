@@ -94,6 +94,15 @@ describe("sampling", () => {
     expect(new Set(generated.map(({ completion_ids }) => `${completion_ids}`)).size).toBe(8);
   });
 
+  test("rows of any lengths come out in their order, each with the completion that it gets alone", async () => {
+    const rows = [3, 40, 5, 90, 3, 17, 64].map((length, i) => ({ ids: Array.from({ length }, (_, t) => 2 + i + t) }));
+    const flags = { ...greedy, model: tiny };
+    const { generated } = await generate(rows, { ...flags, batchSize: 3 });
+    expect(generated.map(({ ids }) => ids)).toEqual(rows.map(({ ids }) => ids));
+    const { generated: alone } = await generate(rows, { ...flags, batchSize: 1 });
+    expect(generated.map(({ completion_ids }) => completion_ids)).toEqual(alone.map((row) => row.completion_ids));
+  });
+
   test("--top-k 1 is greedy", async () => {
     const { generated } = await generate(sums, { ...sampling, topK: 1 });
     const { generated: likeliest } = await generate(sums, greedy);
