@@ -63,6 +63,12 @@ const works: Readonly<Record<string, Work>> = {
     ours: { script: "gkd.js", seconds: seconds("median_s") },
     peer: { script: "gkd.py", seconds: seconds("median_s") },
   },
+  "distil step, bf16 teacher": {
+    rounds: 3,
+    most: 0.4,
+    ours: { script: "gkd.js", args: ["bfloat16"], seconds: seconds("median_s") },
+    peer: { script: "gkd.py", seconds: seconds("median_s") },
+  },
   "kd memory": {
     onGpu: true,
     rounds: 1,

@@ -1,5 +1,5 @@
 /** The shapes that the benchmarks share with the peers' scripts, with random weights. */
-import { tf } from "tfjs-jit";
+import { tf, toBfloat16 } from "tfjs-jit";
 import { type Gemma2Config, parseModelConfig } from "../model/config.js";
 import { createParameters, type Parameters } from "../model/parameters.js";
 import { parameterShapes } from "../model/shapes.js";
@@ -29,14 +29,14 @@ function configOf(vocabSize: number, { layers, heads }: { layers: number; heads:
   });
 }
 
-/** Normal with standard deviation 0.02, norms zero: as transformers initialises them. */
+/** Normal with standard deviation 0.02, norms zero, as transformers initialises them; in the dtype that the model is computed in. */
 export const randomParameters = (config: Gemma2Config): Parameters =>
   createParameters(
     Object.fromEntries(
-      Object.entries(parameterShapes(config)).map(([name, shape], i) => [
-        name,
-        shape.length === 1 ? tf.zeros(shape) : tf.randomNormal(shape, 0, 0.02, "float32", i),
-      ]),
+      Object.entries(parameterShapes(config)).map(([name, shape], i) => {
+        const weight = shape.length === 1 ? tf.zeros(shape) : tf.randomNormal(shape, 0, 0.02, "float32", i);
+        return [name, config.compute.dtype === "bfloat16" ? toBfloat16(weight) : weight];
+      }),
     ),
   );
 

@@ -20,7 +20,8 @@ import { print, secondsOf } from "./time.js";
 
 const [peakTflops] = numbersOf(989);
 const config = computedAs(parseModelConfig("the benchmark's config", gemma2(4)), { dtype: "bfloat16" });
-const parameters = randomParameters(config);
+// What learns is float32.
+const parameters = randomParameters(computedAs(config, { dtype: "float32" }));
 const [B, P, N] = [8, 64, 448];
 const promptsOf = (rows: number) => Array.from({ length: rows }, () => randomIds(P, config.vocabSize));
 

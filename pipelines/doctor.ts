@@ -4,6 +4,7 @@ import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { Command } from "@commander-js/extra-typings";
 import type { SetupFacts } from "tfjs-jit/setup";
 import { packageRoot } from "../config/paths.js";
+import { UserError } from "./errors.js";
 import { collectSet, existingFile } from "./flags.js";
 
 export const doctorCommand = new Command("doctor")
@@ -18,11 +19,14 @@ export const doctorCommand = new Command("doctor")
   .action(async (options) => {
     const { setupFacts } = await import("tfjs-jit/setup");
     const facts: MachineFacts = { ...machineFacts(process.env), setup: await setupFacts() };
+    if (options.set !== undefined && options.plan === undefined) throw new UserError("--set: expected it with --plan");
     if (options.plan !== undefined) {
       const { describePlans, planConfig } = await import("./plan.js");
       const plans = await planConfig(options.plan, options.set ?? []);
-      const text = describePlans(plans, deviceMemory(facts));
-      process.stdout.write(options.json ? `${JSON.stringify(plans, null, 2)}\n` : text);
+      const available = deviceMemory(facts);
+      if (options.json) process.stdout.write(`${JSON.stringify({ available, plans }, null, 2)}\n`);
+      const text = describePlans(plans, available);
+      if (!options.json) process.stdout.write(text);
       return;
     }
     const next = nextSteps(facts);

@@ -36,7 +36,7 @@ export type MemoryPlan = {
   readonly gradients: number;
   readonly activations: number;
   readonly loss: number;
-  /** Keys and values while sampling: that memory is the training step's at other times. */
+  /** Keys and values while sampling, and float32 of bfloat16 layers: that memory is the training step's at other times. */
   readonly cache: number;
 };
 
@@ -86,7 +86,7 @@ export function planMemory(stage: PlannedStage): MemoryPlan {
     gradients: isInLoops ? 2 * learns : learns,
     activations,
     loss: lossBytes(config, W, teacher !== null) + floatHead(student) + (teacher === null ? 0 : floatHead(teacher)),
-    cache: phase === "sft" ? 0 : cacheBytes(config, sizes),
+    cache: phase === "sft" ? 0 : cacheBytes(config, sizes) + floatLayers(student),
   };
 }
 
@@ -118,6 +118,13 @@ function lossBytes({ vocabSize: V }: Gemma2Config, W: number, hasTeacher: boolea
 /** A head that is kept in bfloat16 is multiplied in float32, a part of it at a time (model/head.ts). */
 const floatHead = ({ config, bytesOf }: PlannedModel): number =>
   bytesOf(EMBEDDING) === 2 ? FLOAT * Math.min(2 ** 24, config.vocabSize * config.hiddenSize) : 0;
+
+/** Sampling computes in float32 what is kept in bfloat16, all layers at once. */
+const floatLayers = ({ config, bytesOf }: PlannedModel): number =>
+  Object.entries(parameterShapes(config)).reduce(
+    (sum, [name, shape]) => sum + (name !== EMBEDDING && bytesOf(name) === 2 ? FLOAT * elements(shape) : 0),
+    0,
+  );
 
 function cacheBytes(config: Gemma2Config, { rows, samples, maxNewTokens, longestPrompt }: Sizes): number {
   const { numKeyValueHeads: K, headDim: H, layerTypes, slidingWindow } = config;

@@ -1,6 +1,7 @@
 /** `heddle doctor --plan CONFIG`: what memory the stages of a config will take, before anything runs. */
 import { readFile } from "node:fs/promises";
 import { openCheckpoint } from "safetensors-ts";
+import { readYaml } from "../config/yaml-source.js";
 import { readRows } from "../distill/data.js";
 import { encodePrompts, sizesOfRows } from "../distill/encode.js";
 import type { Sizes } from "../model/batch.js";
@@ -9,7 +10,7 @@ import { openModel } from "../model/load.js";
 import { parameterShapes } from "../model/shapes.js";
 import { learning } from "../student/learning.js";
 import { type Config, type ConfigCommand, loadConfig } from "./config.js";
-import { isUrl } from "./config-checks.js";
+import { isUrl, mapping } from "./config-checks.js";
 import { UserError } from "./errors.js";
 import { type MemoryPlan, type PlannedModel, planMemory, totalBytes } from "./memory-plan.js";
 import { alignColumns } from "./table.js";
@@ -21,16 +22,17 @@ export type StagePlan = {
   readonly advice: readonly string[];
 };
 
-/** A plan for each stage that the config has a section for. */
+/** A plan for each stage of the command that the config is for: that of its first section of warp, distill, rl, sft. */
 export async function planConfig(path: string, set: readonly string[]): Promise<StagePlan[]> {
-  const config = await loadConfig(path, { set, command: await commandOf(path) });
+  const command = await commandOf(path, set);
+  const config = await loadConfig(path, { set, command });
   const folder = await openModel(config.model);
   const stored = await storedBytes(config.model);
   const names = Object.keys(parameterShapes(folder.config));
   const rows = await readRows(config.train_data);
   const teacher = await plannedTeacher(config);
   const plans: StagePlan[] = [];
-  for (const phase of PHASES) {
+  for (const phase of command === "warp" ? (["distill", "rl"] as const) : [command]) {
     const settings = config[phase];
     if (settings === undefined) continue;
     const { max_new_tokens: maxNewTokens, gradient_accumulation_steps: parts } = settings;
@@ -60,13 +62,17 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
   return plans;
 }
 
-const PHASES = ["sft", "distill", "rl"] as const;
+const COMMANDS = ["warp", "distill", "rl", "sft"] as const;
 
 /** The command that a config is for, by its sections. */
-async function commandOf(path: string): Promise<ConfigCommand> {
-  const text = await readFile(path, "utf8").catch(() => "");
-  const sections = ["warp", ...PHASES] as const;
-  return sections.find((section) => new RegExp(`^${section}:`, "m").test(text)) ?? "warp";
+async function commandOf(path: string, set: readonly string[]): Promise<ConfigCommand> {
+  const value = mapping(readYaml(path, await readFile(path, "utf8"), set).value);
+  const command = COMMANDS.find((section) => value[section] !== undefined);
+  if (command === undefined)
+    throw new UserError(
+      `${path}: expected a section ${COMMANDS.join(", ")}, got ${Object.keys(value).join(", ") || "nothing"}`,
+    );
+  return command;
 }
 
 /** Bytes of an element of each tensor as "stored" keeps it. */
@@ -85,7 +91,7 @@ async function plannedTeacher({ teacher, teacher_dtype: dtype }: Config): Promis
 
 /** What to set lower, by what takes most. */
 function adviceFor(
-  phase: (typeof PHASES)[number],
+  phase: Exclude<ConfigCommand, "warp">,
   { weights, teacher, optimiser, anchor, gradients, activations, loss, cache }: MemoryPlan,
   settings: { readonly gradient_checkpointing: boolean; readonly max_new_tokens: number },
   rows: number,

@@ -2,6 +2,7 @@
 import { deriveSeed } from "../distill/batches.js";
 import { type Judged, judge, sampledReward } from "../distill/evaluate.js";
 import { mean, standardError } from "../distill/statistics.js";
+import type { ComputeDtype } from "../model/compute.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import type { Config } from "./config.js";
 import type { TaskContext } from "./events.js";
@@ -22,8 +23,8 @@ export type ResultRow = {
 
 export type Result = { readonly row: ResultRow; readonly samples: readonly Judged[] };
 
-/** A model to measure: how the table calls it, and its folder. */
-export type Candidate = { readonly name: string; readonly dir: string };
+/** A model to measure: how the table calls it, its folder, and what it is kept and computed in (float32 unless told). */
+export type Candidate = { readonly name: string; readonly dir: string; readonly dtype?: ComputeDtype };
 
 /** Completions of a result that are kept to be shown. */
 const KEPT_SAMPLES = 10;
@@ -41,8 +42,8 @@ export async function measureModels(
 ): Promise<Result[]> {
   const missing = candidates.filter(({ name }) => !(`eval/${name}` in run.state.stages));
   const reference = missing.length > 0 ? await loadModel(referenceDir) : null;
-  for (const { name, dir } of missing) {
-    const model = await loadModel(dir);
+  for (const { name, dir, dtype = "float32" } of missing) {
+    const model = await loadModel(dir, { dtype });
     const result = await measureModel(name, model, dir === referenceDir ? null : reference, config, context);
     run.finishStage(`eval/${name}`, result);
     disposeModel(model);

@@ -12,7 +12,10 @@ Rows, one JSON object a line:
 
 /** What a model that is used is kept and computed in. */
 export const dtypeOption = () =>
-  new Option("--dtype <dtype>", "what the weights are kept and multiplied in: bfloat16 takes half the memory")
+  new Option(
+    "--dtype <dtype>",
+    "what the weights are kept and multiplied in: bfloat16 is half the memory in score and serve",
+  )
     .choices(COMPUTE_DTYPES)
     .default("float32" as const);
 

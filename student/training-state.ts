@@ -147,8 +147,8 @@ function checkShapes(
   if (problems.length === 0) return;
   const more = problems.length > 3 ? `; and ${problems.length - 3} more` : "";
   throw new RangeError(
-    `${path}: this training state is of another model: ${problems.slice(0, 3).join("; ")}${more}. ` +
-      "Resume with the model and adapter settings it was saved with, or train into another folder",
+    `${path}: this training state is of another model, or other tensors of it learnt: ${problems.slice(0, 3).join("; ")}${more}. ` +
+      "Resume with the model and the `trainable` it was saved with, or train into another folder",
   );
 }
 

@@ -8,6 +8,8 @@ import { answerOf } from "../../distill/data.js";
 import { type GroupStatistics, slerpCheckpoints } from "../../merge/warp.js";
 import type { Dtype } from "../../model/json.js";
 import { openModel } from "../../model/load.js";
+import { parameterShapes } from "../../model/shapes.js";
+import { learning } from "../../student/learning.js";
 import { type ConfigFor, stringifyConfig } from "../config.js";
 import type { TaskContext } from "../events.js";
 import { writeFileAtomic } from "../files.js";
@@ -47,6 +49,8 @@ export function run(config: WarpConfig, context: TaskContext): Promise<string> {
 /** What a later stage would refuse is refused before the first one. */
 async function checkData(config: WarpConfig): Promise<void> {
   const folder = await openModel(config.model);
+  const names = Object.keys(parameterShapes(folder.config));
+  for (const { trainable } of [config.distill, config.rl]) learning(trainable, names);
   for (const [path, maxNewTokens] of [
     [config.train_data, config.rl.max_new_tokens],
     [config.eval_data, config.eval.max_new_tokens],
@@ -125,7 +129,7 @@ async function measureAll(
   if (eval_data === null) return [];
   const isRemote = /^https?:/.test(config.teacher);
   const candidates = [
-    ...(isRemote ? [] : [{ name: "teacher", dir: config.teacher }]),
+    ...(isRemote ? [] : [{ name: "teacher", dir: config.teacher, dtype: config.teacher_dtype }]),
     { name: "start", dir: config.model },
     { name: "distilled", dir: distilled },
     ...made,

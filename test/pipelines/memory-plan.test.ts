@@ -54,6 +54,8 @@ describe("planMemory", () => {
       optimiser: 8 * LAYER,
       gradients: 4 * LAYER,
       activations: 4 * M * PER_TOKEN,
+      // Sampling has float32 of the layer and the norm that are bfloat16.
+      cache: planMemory(stage).cache + 4 * (LAYER + NORM),
       // The head is multiplied in float32.
       loss: 4 * 4 * W * 1000 + 4 * EMBEDDING,
     });

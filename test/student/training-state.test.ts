@@ -120,10 +120,10 @@ describe("loadTrainingState", () => {
     await saveTrainingState(dir, stateOf(3));
     await expect(loadTrainingState(dir, { w: [4], bias: [2] })).rejects.toThrow(
       new RangeError(
-        `${dir}/checkpoint-3/parameters.safetensors: this training state is of another model: ` +
+        `${dir}/checkpoint-3/parameters.safetensors: this training state is of another model, or other tensors of it learnt: ` +
           '"b" is [2] in the state, missing in the model; "w" is [2,2] in the state, [4] in the model; ' +
           '"bias" is missing in the state, [2] in the model. ' +
-          "Resume with the model and adapter settings it was saved with, or train into another folder",
+          "Resume with the model and the `trainable` it was saved with, or train into another folder",
       ),
     );
   });

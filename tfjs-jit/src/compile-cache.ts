@@ -42,7 +42,14 @@ export function useCompileCache(): void {
 }
 
 /** How many programs the folder holds; null without one. */
-export const programsOnDisk = (): number | null => (folder === null ? null : readdirSync(folder).length);
+export function programsOnDisk(): number | null {
+  if (folder === null) return null;
+  try {
+    return readdirSync(folder).length;
+  } catch {
+    return null; // deleted meanwhile
+  }
+}
 
 /** Whether a failed execution may be tried again, because it failed at a damaged entry: then all entries are deleted. */
 export function mendCompileCache(error: unknown): boolean {
