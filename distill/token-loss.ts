@@ -7,8 +7,9 @@
  *
  * Shape suffixes: W tokens, C tokens of a chunk, D model, V vocabulary.
  */
-import { dynamicUpdateSlice, tf } from "tfjs-jit";
+import { dynamicUpdateSlice, onFreshTape, tf } from "tfjs-jit";
 import { softCap } from "../model/attention.js";
+import { MAX_HEAD_PART, MAX_LOGITS } from "../model/compute.js";
 import {
   addHeadGradient,
   addRows,
@@ -17,7 +18,6 @@ import {
   isInParts,
   type LazyLogits,
   logitsOf,
-  MAX_PART,
   rawLogits,
   rowsOf,
 } from "../model/head.js";
@@ -34,7 +34,7 @@ const all: ChunkOf = (x) => x;
 export type Limits = { readonly logits: number; readonly head: number };
 
 /** 128 MB in float32, and what a head's parts are anywhere. */
-const LIMITS: Limits = { logits: 2 ** 25, head: MAX_PART };
+const LIMITS: Limits = { logits: MAX_LOGITS, head: MAX_HEAD_PART };
 
 /**
  * Sum over tokens of weight * loss. Tokens of weight 0 are not seen, be their loss NaN. The gradient flows to the hidden
@@ -116,15 +116,3 @@ function weightedSum(values_W: tf.Tensor1D, weight_W: tf.Tensor1D): tf.Scalar {
 /** How many chunks the logits are made in. */
 const chunksOf = ({ hidden_WD, embedding_VD }: LazyLogits, limits: Limits): number =>
   Math.min(hidden_WD.shape[0], Math.ceil((hidden_WD.shape[0] * embedding_VD.shape[0]) / limits.logits));
-
-/** Runs `fn` as if no gradient was being taken, so that it may take its own: the tape of the outer one records nothing of it. */
-function onFreshTape<R>(fn: () => R): R {
-  const { state } = tf.engine();
-  const { activeTape, gradientDepth, kernelDepth } = state;
-  Object.assign(state, { activeTape: null, gradientDepth: 0, kernelDepth: 0 });
-  try {
-    return fn();
-  } finally {
-    Object.assign(state, { activeTape, gradientDepth, kernelDepth });
-  }
-}

@@ -4,6 +4,11 @@
 export const COMPUTE_DTYPES = ["float32", "bfloat16"] as const;
 export type ComputeDtype = (typeof COMPUTE_DTYPES)[number];
 
+/** Logits that exist at one time, in elements: 128 MB. */
+export const MAX_LOGITS = 2 ** 25;
+/** The largest part of a head that is worked through in parts, in elements: 64 MB in float32. */
+export const MAX_HEAD_PART = 2 ** 24;
+
 /** Layers that are computed in one loop, since they agree in shapes and dtypes, and in whether they learn. */
 export type Segment = { readonly first: number; readonly count: number };
 

@@ -22,7 +22,7 @@ import {
 } from "./attention.js";
 import type { Segment } from "./compute.js";
 import type { Gemma2Config } from "./config.js";
-import { logitsOf } from "./head.js";
+import { type LazyLogits, logitsOf } from "./head.js";
 import { type LayerWeights, layer, rmsNorm, roundTo } from "./layer.js";
 import { changeOf, EMBEDDING, layerOf } from "./shapes.js";
 
@@ -64,12 +64,13 @@ export function forward(
   const queries = (tokens: Looking) => queriesOf(tokens, [{ layout: tokens.layout, keys }, ...prompts], config);
   const all = queries(block);
   const last = wanted === null ? all : { ...queries(pick(block, wanted)), token_W: wanted.token_W };
+  const layers = layersOf(weights);
   const cache: LayerCache[] = [];
 
   let x = embed(weights, config, block);
   config.layerTypes.forEach((type, i) => {
     const looking = i === config.layerTypes.length - 1 ? last : all;
-    const { x_MD, kv } = layer(layerWeights(weights, i), config, x, {
+    const { x_MD, kv } = layer(layers[i]!, config, x, {
       layout: block.layout,
       all,
       looking,
@@ -108,10 +109,11 @@ export function forwardInLoops(
   const { layout } = block;
   const all = queriesOf(block, [{ layout, keys: everyType(ownKeys(block)) }], config);
   const { sliding_attention: sliding, full_attention: full } = all.views[0]!.masks;
+  const ofLayers = layersOf(weights);
   let x = embed(weights, config, block);
   for (const { first, count } of segments) {
     const types = config.layerTypes.slice(first, first + count);
-    const own = types.map((_, i) => layerWeights(weights, first + i));
+    const own = ofLayers.slice(first, first + count);
     const names = Object.keys(own[0]!);
     const changes = names.flatMap((name) => {
       const change = weights[changeOf(first, name)];
@@ -149,21 +151,25 @@ const keysOf = ({ sliding_attention, full_attention }: ByType<Slots>): ByType<Ke
 const embed = (weights: Weights, config: Gemma2Config, { ids_M }: Block): tf.Tensor2D =>
   toFloat32(gatherRows(weights[EMBEDDING]!, ids_M)).mul(roundTo(config.compute.dtype, Math.sqrt(config.hiddenSize)));
 
-const layerWeights = (weights: Weights, i: number): LayerWeights =>
-  Object.fromEntries(
-    Object.entries(weights).flatMap(([tensor, weight]) => {
-      const own = layerOf(tensor);
-      return own?.layer === i ? [[own.name, weight]] : [];
-    }),
-  );
+function layersOf(weights: Weights): LayerWeights[] {
+  const layers: LayerWeights[] = [];
+  for (const [tensor, weight] of Object.entries(weights)) {
+    const own = layerOf(tensor);
+    if (own !== null) layers[own.layer] = { ...layers[own.layer], [own.name]: weight };
+  }
+  return layers;
+}
 
-/** Soft-capped logits [M, V] of hidden states, computed in float32. The head is the embedding matrix. */
+/** The head on hidden states after the final norm; it is the embedding matrix. */
+export const headOf = (weights: Weights, config: Gemma2Config, hidden_WD: tf.Tensor2D): LazyLogits => ({
+  hidden_WD,
+  embedding_VD: weights[EMBEDDING] as tf.Tensor2D,
+  softCap: config.finalLogitSoftcapping,
+});
+
+/** Soft-capped logits [M, V] of hidden states, computed in float32. */
 export const logits = (weights: Weights, config: Gemma2Config, hidden_MD: tf.Tensor2D): tf.Tensor2D =>
-  logitsOf({
-    hidden_WD: hidden_MD,
-    embedding_VD: weights[EMBEDDING] as tf.Tensor2D,
-    softCap: config.finalLogitSoftcapping,
-  });
+  logitsOf(headOf(weights, config, hidden_MD));
 
 /** Empty slots for `rows` rows. */
 export function emptyCache(config: Gemma2Config, rows: number, slots: ByType<number>): Cache {

@@ -6,9 +6,7 @@
  */
 import { dynamicSlice, dynamicUpdateSlice, isBfloat16, switchCase, tf, toFloat32, whileLoop } from "tfjs-jit";
 import { softCap } from "./attention.js";
-
-/** Elements of the largest part of a head: 64 MB in float32. */
-export const MAX_PART = 2 ** 24;
+import { MAX_HEAD_PART } from "./compute.js";
 
 /** Logits [W, V] as what they are made of: at V = 256000 a thousand tokens' are 1 GB, so they are made a part at a time. */
 export type LazyLogits = {
@@ -20,11 +18,14 @@ export type LazyLogits = {
 };
 
 /** Soft-capped logits [W, V]. They have a gradient unless the head is worked through in parts. */
-export const logitsOf = (lazy: LazyLogits, maxPart = MAX_PART): tf.Tensor2D =>
+export const logitsOf = (lazy: LazyLogits, maxPart = MAX_HEAD_PART): tf.Tensor2D =>
   softCap(rawLogits(lazy, maxPart), lazy.softCap);
 
 /** Logits [W, V] before the soft cap. */
-export function rawLogits({ hidden_WD, embedding_VD }: Omit<LazyLogits, "softCap">, maxPart = MAX_PART): tf.Tensor2D {
+export function rawLogits(
+  { hidden_WD, embedding_VD }: Omit<LazyLogits, "softCap">,
+  maxPart = MAX_HEAD_PART,
+): tf.Tensor2D {
   if (!isInParts(embedding_VD, maxPart)) return tf.matMul(hidden_WD, embedding_VD, false, true);
   const [W, V] = [hidden_WD.shape[0], embedding_VD.shape[0]];
   return forEachPart(V, partsOf(embedding_VD, maxPart), tf.fill([W, V], 0) as tf.Tensor2D, (logits_WV, part) => {
@@ -34,7 +35,7 @@ export function rawLogits({ hidden_WD, embedding_VD }: Omit<LazyLogits, "softCap
 }
 
 /** The gradient [W, D] by the hidden states, given that by the logits before the soft cap. */
-export function hiddenGradient(dRaw_WV: tf.Tensor2D, embedding_VD: tf.Tensor2D, maxPart = MAX_PART): tf.Tensor2D {
+export function hiddenGradient(dRaw_WV: tf.Tensor2D, embedding_VD: tf.Tensor2D, maxPart = MAX_HEAD_PART): tf.Tensor2D {
   if (!isInParts(embedding_VD, maxPart)) return tf.matMul(dRaw_WV, embedding_VD);
   const [W, [V, D]] = [dRaw_WV.shape[0], embedding_VD.shape];
   return forEachPart(V, partsOf(embedding_VD, maxPart), tf.fill([W, D], 0) as tf.Tensor2D, (sum_WD, part) => {
@@ -47,7 +48,7 @@ export function addHeadGradient(
   sum_VD: tf.Tensor2D,
   dRaw_WV: tf.Tensor2D,
   hidden_WD: tf.Tensor2D,
-  maxPart = MAX_PART,
+  maxPart = MAX_HEAD_PART,
 ): tf.Tensor2D {
   return forEachPart(sum_VD.shape[0], partsOf(sum_VD, maxPart), sum_VD, (sum_VD, part) =>
     addRows(sum_VD, tf.matMul(newColumnsOf(dRaw_WV, part), hidden_WD, true), part),
@@ -57,7 +58,7 @@ export function addHeadGradient(
 const partsOf = (head_VD: tf.Tensor2D, maxPart: number): number => Math.ceil(head_VD.size / maxPart);
 
 /** Whether the head is worked through in parts, in which case its logits have no gradient by themselves. */
-export const isInParts = (embedding_VD: tf.Tensor2D, maxPart = MAX_PART): boolean =>
+export const isInParts = (embedding_VD: tf.Tensor2D, maxPart = MAX_HEAD_PART): boolean =>
   isBfloat16(embedding_VD) && partsOf(embedding_VD, maxPart) > 1;
 
 /** One of the parts of equal size that cover an axis. Where they do not divide it, the last one begins early. */

@@ -1,9 +1,9 @@
 /** A model folder with its weights on the device. */
 import type { Variable } from "tfjs-jit";
-import type { Compute, ComputeDtype } from "./compute.js";
+import type { ComputeDtype } from "./compute.js";
 import { computedAs, type Gemma2Config } from "./config.js";
 import { type ModelFolder, openModel } from "./load.js";
-import { disposeParameters, layersAlike, type Parameters, variableOf } from "./parameters.js";
+import { disposeParameters, hasBfloat16, layersAlike, type Parameters, variableOf } from "./parameters.js";
 import { readWeights, type Storage } from "./weights.js";
 
 export type LoadedModel = { readonly folder: ModelFolder; readonly parameters: Parameters };
@@ -18,28 +18,28 @@ export type LoadOptions = {
 /** Opens a folder and loads its weights. */
 export async function loadModel(dir: string, { dtype = "float32", storageOf }: LoadOptions = {}): Promise<LoadedModel> {
   const folder = await openModel(dir, { dtype });
-  const parameters = await loadParameters(folder, storageOf);
-  return { folder: { ...folder, config: computedAs(folder.config, loopsFor(parameters)) }, parameters };
+  const { config, parameters } = await loadParameters(folder, storageOf);
+  return { folder: { ...folder, config }, parameters };
 }
 
-/** XLA makes float32 of all bfloat16 weights at once, unless the layers are a loop: then of one layer at a time. */
-export const loopsFor = (parameters: Parameters): Pick<Compute, "segments"> => ({
-  segments: Object.values(parameters).some(({ isBfloat16 }) => isBfloat16) ? layersAlike(parameters) : null,
-});
-
-/** The weights alone of a folder that was opened before; disposeParameters frees them. One tensor at a time is in host memory. */
+/**
+ * The weights alone of a folder that was opened before, and how to compute with them; disposeParameters frees them. One
+ * tensor at a time is in host memory.
+ */
 export async function loadParameters(
   { dir, config }: { readonly dir: string; readonly config: Gemma2Config },
   storageOf: (name: string) => Storage = () => config.compute.dtype,
-): Promise<Parameters> {
+): Promise<{ config: Gemma2Config; parameters: Parameters }> {
   const parameters: Record<string, Variable> = {};
   try {
     for await (const [name, weight] of readWeights(dir, config, storageOf)) parameters[name] = variableOf(weight);
-    return parameters;
   } catch (error) {
     disposeParameters(parameters);
     throw error;
   }
+  // XLA makes float32 of all bfloat16 weights at once, unless the layers are a loop: then of one layer at a time.
+  const segments = hasBfloat16(parameters) ? layersAlike(parameters) : null;
+  return { config: computedAs(config, { segments }), parameters };
 }
 
 /** Frees the weights. */

@@ -32,6 +32,9 @@ export const zeroParameters = (shapes: Readonly<Record<string, readonly number[]
 export const zerosLike = (parameters: Parameters): Parameters =>
   zeroParameters(mapValues(parameters, ({ shape }) => shape));
 
+export const hasBfloat16 = (parameters: Parameters): boolean =>
+  Object.values(parameters).some(({ isBfloat16 }) => isBfloat16);
+
 /** Layers in loops: neighbours are one where their tensors agree in dtypes, and in what `of` says of them. */
 export function layersAlike(all: Parameters, of: (tensor: string) => boolean = () => true): Segment[] {
   const kinds: string[][] = [];

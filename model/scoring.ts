@@ -3,9 +3,8 @@ import { tf } from "tfjs-jit";
 import type { Block, Layout, Wanted } from "./attention.js";
 import type { Batch } from "./batch.js";
 import type { Gemma2Config } from "./config.js";
-import { hiddenStates, type Weights } from "./gemma2.js";
+import { headOf, hiddenStates, type Weights } from "./gemma2.js";
 import { type LazyLogits, logitsOf } from "./head.js";
-import { EMBEDDING } from "./shapes.js";
 import type { Layout as HostLayout, TokenList } from "./token-list.js";
 
 /** A list of tokens on the device. */
@@ -44,11 +43,7 @@ export const completionHidden = (
   weights: Weights,
   config: Gemma2Config,
   { block, wanted }: Pick<BatchTensors, "block" | "wanted">,
-): LazyLogits => ({
-  hidden_WD: hiddenStates(weights, config, block, wanted),
-  embedding_VD: weights[EMBEDDING] as tf.Tensor2D,
-  softCap: config.finalLogitSoftcapping,
-});
+): LazyLogits => headOf(weights, config, hiddenStates(weights, config, block, wanted));
 
 /** Soft-capped logits [W, V] that predict the completions' tokens. Traceable. */
 export const completionLogits = (

@@ -36,8 +36,8 @@ export async function completeRows(
   context: TaskContext,
   use: (row: Row, completion: Completion) => Promise<void>,
 ): Promise<void> {
-  const { config, stopIds } = folder;
-  const parameters = await loadParameters(folder);
+  const { stopIds } = folder;
+  const { config, parameters } = await loadParameters(folder);
   try {
     const room = rows.map(({ ids }) => config.maxPositionEmbeddings - ids.length);
     if (maxNewTokens > Math.min(...room)) {

@@ -5,8 +5,9 @@
  * token were fitted to measured steps (bench/plan.ts compares them with what runs take).
  */
 import { paddedLength, type Sizes } from "../model/batch.js";
+import { MAX_HEAD_PART, MAX_LOGITS } from "../model/compute.js";
 import type { Gemma2Config } from "../model/config.js";
-import { EMBEDDING, parameterShapes } from "../model/shapes.js";
+import { EMBEDDING, layerOf, parameterShapes } from "../model/shapes.js";
 
 export type PlannedModel = {
   readonly config: Gemma2Config;
@@ -104,20 +105,20 @@ function floatsPerToken(config: Gemma2Config, S: number): number {
 
 /** Layers that a gradient goes through: those from the first that learns on. */
 function layersWithGradient({ numHiddenLayers }: Gemma2Config, names: readonly string[]): number {
-  if (names.some((name) => !name.startsWith("model.layers.") && name !== "model.norm.weight")) return numHiddenLayers;
-  const layers = names.flatMap((name) => /^model\.layers\.(\d+)\./.exec(name)?.[1] ?? []).map(Number);
+  if (names.includes(EMBEDDING)) return numHiddenLayers;
+  const layers = names.flatMap((name) => layerOf(name)?.layer ?? []);
   return layers.length === 0 ? 0 : numHiddenLayers - Math.min(...layers);
 }
 
 /** The logits of a chunk of tokens, a handful of times (distill/token-loss.ts). */
 function lossBytes({ vocabSize: V }: Gemma2Config, W: number, hasTeacher: boolean): number {
-  const chunk = Math.min(W * V, Math.ceil(2 ** 25 / V) * V);
+  const chunk = Math.min(W * V, Math.ceil(MAX_LOGITS / V) * V);
   return FLOAT * chunk * (hasTeacher ? 6 : 4);
 }
 
 /** A head that is kept in bfloat16 is multiplied in float32, a part of it at a time (model/head.ts). */
 const floatHead = ({ config, bytesOf }: PlannedModel): number =>
-  bytesOf(EMBEDDING) === 2 ? FLOAT * Math.min(2 ** 24, config.vocabSize * config.hiddenSize) : 0;
+  bytesOf(EMBEDDING) === 2 ? FLOAT * Math.min(MAX_HEAD_PART, config.vocabSize * config.hiddenSize) : 0;
 
 /** Sampling computes in float32 what is kept in bfloat16, all layers at once. */
 const floatLayers = ({ config, bytesOf }: PlannedModel): number =>

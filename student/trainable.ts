@@ -1,6 +1,13 @@
 /** A model in training: what of it learns, how its layers are computed, and what the optimiser keeps. */
 import type { Segment } from "../model/compute.js";
-import { disposeParameters, layersAlike, type Parameters, zeroParameters, zerosLike } from "../model/parameters.js";
+import {
+  disposeParameters,
+  hasBfloat16,
+  layersAlike,
+  type Parameters,
+  zeroParameters,
+  zerosLike,
+} from "../model/parameters.js";
 import { changeOf, layerOf } from "../model/shapes.js";
 import { learning } from "./learning.js";
 
@@ -45,9 +52,8 @@ export function createTrainable(
     Object.fromEntries(Object.entries(all).filter(([name]) => learns(name) === isWanted));
   const parameters = pick(true);
   const frozen = pick(false);
-  // As loopsFor of model/loaded.ts: bfloat16 weights of all layers at once would take more than they save.
-  const isHalved = Object.values(frozen).some(({ isBfloat16 }) => isBfloat16);
-  const segments = isInLoops || isHalved ? layersAlike(all, learns) : null;
+  // As loadParameters has it: float32 of all layers' bfloat16 at once would take more than that saves.
+  const segments = isInLoops || hasBfloat16(frozen) ? layersAlike(all, learns) : null;
   return {
     parameters,
     frozen,

@@ -4,6 +4,7 @@
  */
 import { gatherLast, gatherRows, jit, tf, topK } from "tfjs-jit";
 import type { Block } from "../model/attention.js";
+import { MAX_LOGITS } from "../model/compute.js";
 import type { Gemma2Config } from "../model/config.js";
 import { hiddenStates, logits } from "../model/gemma2.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
@@ -11,9 +12,6 @@ import { listTensors } from "../model/scoring.js";
 import { linear, listRows } from "../model/token-list.js";
 import type { Batch } from "./batching.js";
 import type { TokenScores } from "./teacher.js";
-
-/** 128 MB. */
-const LOGITS_PER_CALL = 2 ** 25;
 
 /**
  * The scores of each request of a batch, padded on the right to [rows, length].
@@ -26,7 +24,7 @@ export function scoreBatch(
   parameters: Parameters,
   config: Gemma2Config,
   batch: Batch,
-  logitsPerCall = LOGITS_PER_CALL,
+  logitsPerCall = MAX_LOGITS,
 ): TokenScores[] {
   const { requests, k, rows, length } = batch;
   const V = config.vocabSize;

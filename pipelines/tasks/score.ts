@@ -1,9 +1,8 @@
 /** The work of `heddle score`: ln p of every token of every row. */
 import { place } from "../../distill/data.js";
 import { paddedLength } from "../../model/batch.js";
-import { computedAs } from "../../model/config.js";
 import { openModel } from "../../model/load.js";
-import { loadParameters, loopsFor } from "../../model/loaded.js";
+import { loadParameters } from "../../model/loaded.js";
 import { disposeParameters } from "../../model/parameters.js";
 import { scoreBatch } from "../../teacher/in-process.js";
 import { jsonLogprobs, runBatches } from "../batch-steps.js";
@@ -20,8 +19,7 @@ export async function run(
 ): Promise<void> {
   const folder = await openModel(model, { dtype });
   const sequences = await readSequences(folder, data);
-  const parameters = await loadParameters(folder);
-  const config = computedAs(folder.config, loopsFor(parameters));
+  const { config, parameters } = await loadParameters(folder);
   const rows = Math.min(batchSize, sequences.length);
   try {
     await writeStreamed(out, (write) =>

@@ -1,7 +1,7 @@
 /** The child of `heddle serve`: scores one batch at a time. */
 import type { ComputeDtype } from "../../model/compute.js";
 import { computedAs, readModelConfig } from "../../model/config.js";
-import { loadParameters, loopsFor } from "../../model/loaded.js";
+import { loadParameters } from "../../model/loaded.js";
 import type { Batch } from "../../teacher/batching.js";
 import { scoreBatch } from "../../teacher/in-process.js";
 import type { TokenScores } from "../../teacher/teacher.js";
@@ -15,7 +15,6 @@ export async function open({
   dtype?: ComputeDtype;
 }): Promise<(batch: Batch) => Promise<TokenScores[]>> {
   const opened = computedAs(await readModelConfig(model), { dtype });
-  const parameters = await loadParameters({ dir: model, config: opened });
-  const config = computedAs(opened, loopsFor(parameters));
+  const { config, parameters } = await loadParameters({ dir: model, config: opened });
   return async (batch) => scoreBatch(parameters, config, batch);
 }

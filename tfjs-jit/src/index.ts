@@ -20,4 +20,5 @@ export {
 export { randomUniform } from "./random.js";
 export { eachOf, type Row, Rows } from "./rows.js";
 export { type ScanOptions, scan } from "./scan.js";
+export { onFreshTape } from "./tape.js";
 export { Variable } from "./variable.js";

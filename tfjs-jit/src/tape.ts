@@ -6,6 +6,23 @@ import { engine, tf } from "./native.js";
 export const isTapeOn = (): boolean => engine.state.gradientDepth > 0 && engine.state.kernelDepth === 0;
 
 /**
+ * Runs `fn` as if no gradient was being taken, so that it may take its own: tfjs' tape is global, and the outer one
+ * records nothing of it.
+ */
+export function onFreshTape<R>(fn: () => R): R {
+  const { state } = engine;
+  const { activeTape, gradientDepth, kernelDepth } = state;
+  Object.assign(state, { activeTape: null, gradientDepth: 0, kernelDepth: 0 });
+  try {
+    return fn();
+  } finally {
+    // A gradient that failed leaves its tape behind, with what it had kept.
+    for (const { saved } of state.activeTape ?? []) for (const tensor of saved) tensor.dispose();
+    Object.assign(state, { activeTape, gradientDepth, kernelDepth });
+  }
+}
+
+/**
  * Runs `forward` as one op of the tape; it says itself which tensors its outputs depend on. `backward` gets the gradients
  * of the outputs, null where nothing depends on one, and gives those of the inputs whose numbers are in `wanted`, in that
  * order: the others lead to no tensor that a gradient was asked of. What `backward` uses must be kept until then.

@@ -13,6 +13,7 @@ import {
   nativeDtype,
   tf,
 } from "./native.js";
+import { onFreshTape } from "./tape.js";
 import type { Variable } from "./variable.js";
 
 /** A hidden input of a root trace: looked up at each call of the compiled function. */
@@ -70,8 +71,7 @@ export const currentTrace = (): Trace | null => current;
  */
 export function record<R>(what: string, root: string, body: (trace: Trace) => R, usesXla = true): R {
   const parent = current;
-  const { activeTape, gradientDepth, kernelDepth } = engine.state;
-  current = {
+  const trace: Trace = {
     what,
     root,
     parent,
@@ -86,16 +86,13 @@ export function record<R>(what: string, root: string, body: (trace: Trace) => R,
     variables: new Map(),
     functions: parent?.functions ?? [],
   };
-  Object.assign(engine.state, { activeTape: null, gradientDepth: 0, kernelDepth: 0 });
+  current = trace;
   engine.startScope(what);
   try {
-    return body(current);
+    return onFreshTape(() => body(trace));
   } finally {
-    // A gradient that failed leaves its tape behind, with what it had kept.
-    for (const { saved } of engine.state.activeTape ?? []) for (const tensor of saved) tensor.dispose();
-    for (const tensor of current.kept) tensor.dispose();
+    for (const tensor of trace.kept) tensor.dispose();
     engine.endScope();
-    Object.assign(engine.state, { activeTape, gradientDepth, kernelDepth });
     current = parent;
   }
 }
