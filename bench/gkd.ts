@@ -2,7 +2,7 @@
 import { distill } from "../distill/distill.js";
 import { encodePrompts } from "../distill/encode.js";
 import type { ComputeDtype } from "../model/compute.js";
-import { computedAs, type Gemma2Config } from "../model/config.js";
+import { computedAs, type ModelConfig } from "../model/config.js";
 import { openModel } from "../model/load.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { randomParameters, studentConfig, teacherConfig } from "./models.js";
@@ -13,7 +13,7 @@ import { peakRssMb, print, summary } from "./time.js";
 const [V, N, WARM_UP, RUNS] = [2048, 64, 2, 7];
 // The tokenizer and template of the fixture; random weights never stop.
 const folder = { ...(await openModel(arithmetic("teacher"))), stopIds: [] };
-const random = (of: Gemma2Config, dtype: ComputeDtype): LoadedModel => {
+const random = (of: ModelConfig, dtype: ComputeDtype): LoadedModel => {
   const config = computedAs(of, { dtype });
   return { folder: { ...folder, config }, parameters: randomParameters(config) };
 };

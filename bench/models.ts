@@ -1,16 +1,16 @@
 /** The shapes that the benchmarks share with the peers' scripts, with random weights. */
 import { tf, toBfloat16 } from "tfjs-jit";
-import { type Gemma2Config, parseModelConfig } from "../model/config.js";
+import { type ModelConfig, parseModelConfig } from "../model/config.js";
 import { createParameters, type Parameters } from "../model/parameters.js";
 import { parameterShapes } from "../model/shapes.js";
 
 /** 4 layers of width 256. */
-export const studentConfig = (vocabSize: number): Gemma2Config => configOf(vocabSize, { layers: 4, heads: 4 });
+export const studentConfig = (vocabSize: number): ModelConfig => configOf(vocabSize, { layers: 4, heads: 4 });
 
 /** 6 layers of width 512. */
-export const teacherConfig = (vocabSize: number): Gemma2Config => configOf(vocabSize, { layers: 6, heads: 8 });
+export const teacherConfig = (vocabSize: number): ModelConfig => configOf(vocabSize, { layers: 6, heads: 8 });
 
-function configOf(vocabSize: number, { layers, heads }: { layers: number; heads: number }): Gemma2Config {
+function configOf(vocabSize: number, { layers, heads }: { layers: number; heads: number }): ModelConfig {
   return parseModelConfig("the benchmark's config", {
     model_type: "gemma2",
     vocab_size: vocabSize,
@@ -30,7 +30,7 @@ function configOf(vocabSize: number, { layers, heads }: { layers: number; heads:
 }
 
 /** Normal with standard deviation 0.02, norms zero, as transformers initialises them; in the dtype that the model is computed in. */
-export const randomParameters = (config: Gemma2Config): Parameters =>
+export const randomParameters = (config: ModelConfig): Parameters =>
   createParameters(
     Object.fromEntries(
       Object.entries(parameterShapes(config)).map(([name, shape], i) => {

@@ -2,8 +2,8 @@
 import { jit, tf } from "tfjs-jit";
 import { divergence, tokenMean } from "../distill/losses.js";
 import type { Block } from "../model/attention.js";
-import type { Gemma2Config } from "../model/config.js";
-import { forward, logits } from "../model/gemma2.js";
+import type { ModelConfig } from "../model/config.js";
+import { forward, logits } from "../model/forward.js";
 import type { Parameters } from "../model/parameters.js";
 import { listTensors } from "../model/scoring.js";
 import { linear, listRows } from "../model/token-list.js";
@@ -18,7 +18,7 @@ const rows = Array.from({ length: B }, () => ({ ...linear(randomIds(T, V)), want
 const { block } = listTensors(listRows(rows, { slots: T, queries: 0, sharedPrefix: 0, size: B * T, wantedSize: 0 }));
 const logp_MV = tf.logSoftmax(tf.randomNormal([B * T, V])) as tf.Tensor2D;
 
-const step = jit(function trainStep(given: Parameters, of: Gemma2Config, tokens: Block, teacher_MV: tf.Tensor2D) {
+const step = jit(function trainStep(given: Parameters, of: ModelConfig, tokens: Block, teacher_MV: tf.Tensor2D) {
   const all_M = tf.ones<tf.Rank.R1>([B * T]);
   return valueAndGradients(given, (weights) => {
     const student_MV = logits(weights, of, forward(weights, of, tokens).hidden_MD);

@@ -6,8 +6,8 @@ import { tf } from "tfjs-jit";
 import { crossEntropy } from "../distill/losses.js";
 import { meanLoss } from "../distill/token-loss.js";
 import { listPrompts, listSequences, sizesOf } from "../model/batch.js";
-import { computedAs, type Gemma2Config, parseModelConfig } from "../model/config.js";
-import type { Weights } from "../model/gemma2.js";
+import { computedAs, type ModelConfig, parseModelConfig } from "../model/config.js";
+import type { Weights } from "../model/forward.js";
 import { type BatchTensors, batchTensors, completionHidden } from "../model/scoring.js";
 import { parameterShapes } from "../model/shapes.js";
 import { trainingStep } from "../student/optimiser.js";
@@ -38,7 +38,7 @@ const batch = listSequences(
 const tensors = batchTensors(batch);
 const step = trainingStep(
   "utilisation",
-  (weights: Weights, of: Gemma2Config, { target_W, counted_W, ...lists }: BatchTensors, tokens: tf.Tensor) =>
+  (weights: Weights, of: ModelConfig, { target_W, counted_W, ...lists }: BatchTensors, tokens: tf.Tensor) =>
     meanLoss(completionHidden(weights, of, lists), counted_W, tokens, (logits_CV, chunkOf) =>
       crossEntropy(logits_CV, chunkOf(target_W)),
     ),

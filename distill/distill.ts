@@ -5,8 +5,8 @@
 
 import { tf } from "tfjs-jit";
 import type { Sequence } from "../model/batch.js";
-import { computedAs, type Gemma2Config } from "../model/config.js";
-import type { Weights } from "../model/gemma2.js";
+import { computedAs, type ModelConfig } from "../model/config.js";
+import type { Weights } from "../model/forward.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, completionHidden } from "../model/scoring.js";
 import { trainingStep } from "../student/optimiser.js";
@@ -124,7 +124,7 @@ const distillStep = trainingStep(
   "distillStep",
   (
     weights: Weights,
-    config: Gemma2Config,
+    config: ModelConfig,
     batch: BatchTensors,
     targets: Targets,
     { tokens, ...loss }: TargetLoss & { tokens: tf.Tensor },

@@ -2,7 +2,7 @@
 
 import { jit, tf } from "tfjs-jit";
 import { byCompletion, listSequences } from "../model/batch.js";
-import type { Gemma2Config } from "../model/config.js";
+import type { ModelConfig } from "../model/config.js";
 import { type LazyLogits, logitsOf } from "../model/head.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
@@ -105,7 +105,7 @@ export async function sampledReward(
 const tokenKl = jit(function tokenKl(
   model: Parameters,
   reference: Parameters,
-  configs: readonly [Gemma2Config, Gemma2Config],
+  configs: readonly [ModelConfig, ModelConfig],
   batch: BatchTensors,
 ): tf.Tensor {
   const [q, p] = [model, reference].map((parameters, i) =>

@@ -5,8 +5,8 @@
 
 import { jit, tf } from "tfjs-jit";
 import { byCompletion } from "../model/batch.js";
-import { computedAs, type Gemma2Config } from "../model/config.js";
-import type { Weights } from "../model/gemma2.js";
+import { computedAs, type ModelConfig } from "../model/config.js";
+import type { Weights } from "../model/forward.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { copyParameters, disposeParameters, type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, completionHidden } from "../model/scoring.js";
@@ -123,7 +123,7 @@ function weighted(parts: readonly MicroBatch[], weights: readonly number[]) {
 /** ln pi(token | before) of every token of the completions, [W], under softmax(logits / temperature). */
 const completionLogprobs = jit(function completionLogprobs(
   parameters: Parameters,
-  config: Gemma2Config,
+  config: ModelConfig,
   batch: BatchTensors,
   temperature: Coefficient,
 ): tf.Tensor {
@@ -138,7 +138,7 @@ const completionLogprobs = jit(function completionLogprobs(
  */
 const rlStep = trainingStep(
   "rlStep",
-  (policy: Weights, config: Gemma2Config, batch: BatchTensors, weight_W: tf.Tensor1D, temperature: Coefficient) =>
+  (policy: Weights, config: ModelConfig, batch: BatchTensors, weight_W: tf.Tensor1D, temperature: Coefficient) =>
     weightedLoss(completionHidden(policy, config, batch), weight_W, (logits_CV, chunkOf) =>
       crossEntropy(atTemperature(logits_CV, temperature), chunkOf(batch.target_W)),
     ),

@@ -1,8 +1,8 @@
 /** Supervised fine-tuning: cross-entropy on the completions in the data. */
 
 import { tf } from "tfjs-jit";
-import { computedAs, type Gemma2Config } from "../model/config.js";
-import type { Weights } from "../model/gemma2.js";
+import { computedAs, type ModelConfig } from "../model/config.js";
+import type { Weights } from "../model/forward.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, completionHidden } from "../model/scoring.js";
 import { trainingStep } from "../student/optimiser.js";
@@ -59,7 +59,7 @@ export async function sft(
 
 const sftStep = trainingStep(
   "sftStep",
-  (weights: Weights, config: Gemma2Config, { target_W, counted_W, ...lists }: BatchTensors, tokens: tf.Tensor) =>
+  (weights: Weights, config: ModelConfig, { target_W, counted_W, ...lists }: BatchTensors, tokens: tf.Tensor) =>
     meanLoss(completionHidden(weights, config, lists), counted_W, tokens, (logits_CV, chunkOf) =>
       crossEntropy(logits_CV, chunkOf(target_W)),
     ),

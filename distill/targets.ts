@@ -3,7 +3,7 @@
 import { device, jit, tf, type Variable } from "tfjs-jit";
 import type { Batch } from "../model/batch.js";
 import type { ComputeDtype } from "../model/compute.js";
-import { computedAs, type Gemma2Config } from "../model/config.js";
+import { computedAs, type ModelConfig } from "../model/config.js";
 import { logitsOf } from "../model/head.js";
 import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
@@ -77,7 +77,7 @@ export async function targetsOf(
   return k === vocabSize ? { logits_WV: denseLogits(W, scores, vocabSize) } : sparseScores(W, scores, k);
 }
 
-function hiddenOf(parameters: Parameters, config: Gemma2Config, batch: BatchTensors): tf.Tensor2D {
+function hiddenOf(parameters: Parameters, config: ModelConfig, batch: BatchTensors): tf.Tensor2D {
   return completionHidden(readParameters(parameters), config, batch).hidden_WD;
 }
 const inXla = jit(hiddenOf, { name: "teacher" });

@@ -6,7 +6,7 @@
  * list whose hidden states are wanted; N query heads, K key/value heads, H head size.
  */
 import { gatherRows, tf } from "tfjs-jit";
-import type { Gemma2Config, LayerType } from "./config.js";
+import type { LayerType, ModelConfig } from "./config.js";
 
 /** Where the tokens of a list stand in a grid, and back; int32. See token-list.ts. */
 export interface Layout {
@@ -78,7 +78,7 @@ export interface Grid {
 }
 
 /** What the layers need to know of tokens that look at one grid or at two. */
-export function queriesOf({ positions_M, segments_M }: Looking, grids: readonly Grid[], config: Gemma2Config): Queries {
+export function queriesOf({ positions_M, segments_M }: Looking, grids: readonly Grid[], config: ModelConfig): Queries {
   const slots = grids.reduce((sum, { keys }) => sum + keys.full_attention.positions_BS.shape[1], 0);
   const slides = config.slidingWindow < slots && config.layerTypes.includes("sliding_attention");
   const views = grids.map(({ layout, keys }) => {
@@ -136,7 +136,7 @@ export interface Seen {
 }
 
 /** Grouped-query attention of a list of queries to everything in one or two grids, with the heads of a token side by side: [M, N * H]. */
-export function attention(q_MNH: tf.Tensor3D, [own, other]: readonly Seen[], config: Gemma2Config): tf.Tensor2D {
+export function attention(q_MNH: tf.Tensor3D, [own, other]: readonly Seen[], config: ModelConfig): tf.Tensor2D {
   const scaled = q_MNH.mul<tf.Tensor3D>(config.queryPreAttnScalar ** -0.5);
   if (other === undefined) {
     const probabilities_BNTS = tf.softmax(scores(scaled, own!, config));
@@ -162,7 +162,7 @@ export function attention(q_MNH: tf.Tensor3D, [own, other]: readonly Seen[], con
 type Part = [sum_MNH: tf.Tensor, weight_MN1: tf.Tensor, largest_MN1: tf.Tensor];
 
 /** The query heads that share a key head are stacked along T, so keys and values are never repeated. */
-function scores(q_MNH: tf.Tensor3D, { kv, layout, mask_B1TS }: Seen, config: Gemma2Config): tf.Tensor4D {
+function scores(q_MNH: tf.Tensor3D, { kv, layout, mask_B1TS }: Seen, config: ModelConfig): tf.Tensor4D {
   const q_BNTH = spread(q_MNH, layout);
   const [B, N, T, H] = q_BNTH.shape;
   const [, K, , S] = kv.k_BKHS.shape;
@@ -205,7 +205,7 @@ function mask(
  * Rotary position embedding: turns each pair (x_i, x_{i + H/2}) by position * theta^(-2i/H) (arXiv 2104.09864).
  * Frequencies are rounded to float32 and multiplied in float32, as in transformers.
  */
-function rotary(positions_M: tf.Tensor1D, config: Gemma2Config): (x_MNH: tf.Tensor3D) => tf.Tensor3D {
+function rotary(positions_M: tf.Tensor1D, config: ModelConfig): (x_MNH: tf.Tensor3D) => tf.Tensor3D {
   const half = config.headDim / 2;
   const frequencies = tf.tensor1d(Array.from({ length: half }, (_, i) => config.ropeTheta ** (-i / half)));
   const angles_M1H = positions_M.toFloat().reshape([-1, 1, 1]).mul(frequencies);

@@ -8,7 +8,7 @@ export const LAYER_TYPES = ["sliding_attention", "full_attention"] as const;
 export type LayerType = (typeof LAYER_TYPES)[number];
 
 /** A Gemma 2 config. Names are those of config.json in camelCase. */
-export interface Gemma2Config {
+export interface ModelConfig {
   readonly modelType: "gemma2";
   readonly vocabSize: number;
   readonly hiddenSize: number;
@@ -39,16 +39,16 @@ export interface Gemma2Config {
 }
 
 /** A config whose model is computed otherwise. */
-export const computedAs = (config: Gemma2Config, compute: Partial<Compute>): Gemma2Config => ({
+export const computedAs = (config: ModelConfig, compute: Partial<Compute>): ModelConfig => ({
   ...config,
   compute: { ...config.compute, ...compute },
 });
 
 /**
- * Reads and checks config.json of a model folder. Absent keys take the defaults of transformers' Gemma2Config.
+ * Reads and checks config.json of a model folder. Absent keys take the defaults of transformers' ModelConfig.
  * A value that would change the model's numbers and is not supported is a ModelError that names it.
  */
-export async function readModelConfig(dir: string): Promise<Gemma2Config> {
+export async function readModelConfig(dir: string): Promise<ModelConfig> {
   const path = join(dir, "config.json");
   const raw = await readJsonIfAny(path);
   if (raw === null) throw new ModelError(path, "no such file, expected the config.json of a Hugging Face model folder");
@@ -56,7 +56,7 @@ export async function readModelConfig(dir: string): Promise<Gemma2Config> {
 }
 
 /** readModelConfig for a config that is in memory. `path` starts the error messages. */
-export function parseModelConfig(path: string, raw: JsonObject): Gemma2Config {
+export function parseModelConfig(path: string, raw: JsonObject): ModelConfig {
   const { fail, integer, number, cap, id } = readers(path, raw);
 
   const known = ["gemma2"];

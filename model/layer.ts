@@ -7,7 +7,7 @@ import { fromFloat32, toFloat32 as toFloat32Array } from "safetensors-ts";
 import { dynamicUpdateSlice, gatherRows, type Index, tf, toBfloat16, toFloat32 } from "tfjs-jit";
 import { attention, type LayerCache, type Layout, type Queries, type Seen, spread } from "./attention.js";
 import type { ComputeDtype } from "./compute.js";
-import type { Gemma2Config } from "./config.js";
+import type { ModelConfig } from "./config.js";
 
 /** A layer's tensors by the part of their names that all layers share, such as "mlp.up_proj". */
 export type LayerWeights = Readonly<Record<string, tf.Tensor>>;
@@ -28,7 +28,7 @@ export type LayerInputs = {
 /** The hidden states of the tokens that look, after one layer, and the keys and values that they looked at. */
 export function layer(
   weights: LayerWeights,
-  config: Gemma2Config,
+  config: ModelConfig,
   x_MD: tf.Tensor2D,
   { layout, all, looking, past, seen }: LayerInputs,
 ): { x_MD: tf.Tensor2D; kv: LayerCache } {

@@ -2,14 +2,14 @@
 import { join } from "node:path";
 import { type Chat, loadChat } from "./chat.js";
 import type { Compute } from "./compute.js";
-import { computedAs, type Gemma2Config, ID_OR_LIST, idList, readModelConfig } from "./config.js";
+import { computedAs, ID_OR_LIST, idList, type ModelConfig, readModelConfig } from "./config.js";
 import { ModelError } from "./errors.js";
 import { readJsonIfAny } from "./json.js";
 import { loadTokenizer, type Tokenizer } from "./tokenizer.js";
 
 export interface ModelFolder {
   readonly dir: string;
-  readonly config: Gemma2Config;
+  readonly config: ModelConfig;
   /** null where the folder has none: such a model scores and continues token ids. */
   readonly tokenizer: Tokenizer | null;
   readonly chat: Chat;
@@ -31,7 +31,7 @@ export async function openModel(dir: string, compute: Partial<Compute> = {}): Pr
 }
 
 /** `eos_token_id` of config.json and generation_config.json, and `<end_of_turn>` if the vocabulary has it. */
-async function stopIds(dir: string, config: Gemma2Config, tokenizer: Tokenizer | null): Promise<number[]> {
+async function stopIds(dir: string, config: ModelConfig, tokenizer: Tokenizer | null): Promise<number[]> {
   const path = join(dir, "generation_config.json");
   const eos = (await readJsonIfAny(path))?.eos_token_id ?? null;
   const generation = idList(eos);

@@ -1,7 +1,7 @@
 /** A model folder with its weights on the device. */
 import type { Variable } from "tfjs-jit";
 import type { ComputeDtype } from "./compute.js";
-import { computedAs, type Gemma2Config } from "./config.js";
+import { computedAs, type ModelConfig } from "./config.js";
 import { type ModelFolder, openModel } from "./load.js";
 import { disposeParameters, hasBfloat16, layersAlike, type Parameters, variableOf } from "./parameters.js";
 import { readWeights, type Storage } from "./weights.js";
@@ -27,9 +27,9 @@ export async function loadModel(dir: string, { dtype = "float32", storageOf }: L
  * tensor at a time is in host memory.
  */
 export async function loadParameters(
-  { dir, config }: { readonly dir: string; readonly config: Gemma2Config },
+  { dir, config }: { readonly dir: string; readonly config: ModelConfig },
   storageOf: (name: string) => Storage = () => config.compute.dtype,
-): Promise<{ config: Gemma2Config; parameters: Parameters }> {
+): Promise<{ config: ModelConfig; parameters: Parameters }> {
   const parameters: Record<string, Variable> = {};
   try {
     for await (const [name, weight] of readWeights(dir, config, storageOf)) parameters[name] = variableOf(weight);

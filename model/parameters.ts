@@ -1,7 +1,7 @@
 /** A model's weights on the device: one Variable per tensor of the checkpoint, by its name there. */
 import { tf, Variable } from "tfjs-jit";
 import { type Segment, segmentsOf } from "./compute.js";
-import type { Weights } from "./gemma2.js";
+import type { Weights } from "./forward.js";
 import { layerOf } from "./shapes.js";
 
 export type Parameters = Readonly<Record<string, Variable>>;

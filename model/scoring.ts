@@ -1,9 +1,9 @@
-/** What a model says of given completions. Shape suffixes as in gemma2.ts; V vocabulary. */
+/** What a model says of given completions. Shape suffixes as in forward.ts; V vocabulary. */
 import { tf } from "tfjs-jit";
 import type { Block, Layout, Wanted } from "./attention.js";
 import type { Batch } from "./batch.js";
-import type { Gemma2Config } from "./config.js";
-import { headOf, hiddenStates, type Weights } from "./gemma2.js";
+import type { ModelConfig } from "./config.js";
+import { headOf, hiddenStates, type Weights } from "./forward.js";
 import { type LazyLogits, logitsOf } from "./head.js";
 import type { Layout as HostLayout, TokenList } from "./token-list.js";
 
@@ -41,13 +41,13 @@ const layoutTensors = ({ rows, slots, tokenOfSlot, slotOfToken }: HostLayout): L
 /** What predicts the completions' tokens. Traceable. */
 export const completionHidden = (
   weights: Weights,
-  config: Gemma2Config,
+  config: ModelConfig,
   { block, wanted }: Pick<BatchTensors, "block" | "wanted">,
 ): LazyLogits => headOf(weights, config, hiddenStates(weights, config, block, wanted));
 
 /** Soft-capped logits [W, V] that predict the completions' tokens. Traceable. */
 export const completionLogits = (
   weights: Weights,
-  config: Gemma2Config,
+  config: ModelConfig,
   batch: Pick<BatchTensors, "block" | "wanted">,
 ): tf.Tensor2D => logitsOf(completionHidden(weights, config, batch));

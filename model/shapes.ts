@@ -1,5 +1,5 @@
 /** Names and shapes of Gemma 2's tensors, as in its checkpoints. Imports no TensorFlow, so that plans need none. */
-import type { Gemma2Config } from "./config.js";
+import type { ModelConfig } from "./config.js";
 
 /** Name of the embedding matrix [V, D], which is the head as well. */
 export const EMBEDDING = "model.embed_tokens.weight";
@@ -17,7 +17,7 @@ export function layerOf(tensor: string): { layer: number; name: string } | null 
 export const changeOf = (first: number, name: string): string => `model.layers.${first}+.${name}.change`;
 
 /** The shape of every tensor of a checkpoint, by name. */
-export function parameterShapes(config: Gemma2Config): Record<string, number[]> {
+export function parameterShapes(config: ModelConfig): Record<string, number[]> {
   const { hiddenSize: D, intermediateSize: F, headDim: H, numAttentionHeads: N, numKeyValueHeads: K } = config;
   const shapes: Record<string, number[]> = { [EMBEDDING]: [config.vocabSize, D] };
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {

@@ -1,7 +1,7 @@
 /** The weights of a model folder as tensors, checked against its config. */
 import { openCheckpoint, type TensorInfo, toFloat32 } from "safetensors-ts";
 import { bfloat16Tensor, tf, toBfloat16 } from "tfjs-jit";
-import type { Gemma2Config } from "./config.js";
+import type { ModelConfig } from "./config.js";
 import { ModelError } from "./errors.js";
 import { EMBEDDING, parameterShapes } from "./shapes.js";
 
@@ -20,7 +20,7 @@ export type Storage = "float32" | "bfloat16" | "stored";
  */
 export async function* readWeights(
   dir: string,
-  config: Gemma2Config,
+  config: ModelConfig,
   storageOf: (name: string) => Storage,
 ): AsyncGenerator<[name: string, weight: tf.Tensor]> {
   const checkpoint = await openCheckpoint(dir);
@@ -63,7 +63,7 @@ export async function* readWeights(
 /** All of them; the caller disposes them. */
 export async function loadWeights(
   dir: string,
-  config: Gemma2Config,
+  config: ModelConfig,
   storageOf: (name: string) => Storage = () => "float32",
 ): Promise<Record<string, tf.Tensor>> {
   const weights: Record<string, tf.Tensor> = {};

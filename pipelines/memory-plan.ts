@@ -6,11 +6,11 @@
  */
 import { paddedLength, type Sizes } from "../model/batch.js";
 import { MAX_HEAD_PART, MAX_LOGITS } from "../model/compute.js";
-import type { Gemma2Config } from "../model/config.js";
+import type { ModelConfig } from "../model/config.js";
 import { EMBEDDING, layerOf, parameterShapes } from "../model/shapes.js";
 
 export type PlannedModel = {
-  readonly config: Gemma2Config;
+  readonly config: ModelConfig;
   /** Bytes of an element of each tensor as it is kept. */
   readonly bytesOf: (tensor: string) => 2 | 4;
 };
@@ -98,20 +98,20 @@ export function totalBytes(plan: MemoryPlan): number {
 }
 
 /** Floats that a layer keeps of a token for the gradient, and works with meanwhile. */
-function floatsPerToken(config: Gemma2Config, S: number): number {
+function floatsPerToken(config: ModelConfig, S: number): number {
   const { hiddenSize: D, intermediateSize: F, numAttentionHeads: N, headDim: H } = config;
   return 8 * D + 8 * N * H + 8 * F + 2.5 * N * S;
 }
 
 /** Layers that a gradient goes through: those from the first that learns on. */
-function layersWithGradient({ numHiddenLayers }: Gemma2Config, names: readonly string[]): number {
+function layersWithGradient({ numHiddenLayers }: ModelConfig, names: readonly string[]): number {
   if (names.includes(EMBEDDING)) return numHiddenLayers;
   const layers = names.flatMap((name) => layerOf(name)?.layer ?? []);
   return layers.length === 0 ? 0 : numHiddenLayers - Math.min(...layers);
 }
 
 /** The logits of a chunk of tokens, a handful of times (distill/token-loss.ts). */
-function lossBytes({ vocabSize: V }: Gemma2Config, W: number, hasTeacher: boolean): number {
+function lossBytes({ vocabSize: V }: ModelConfig, W: number, hasTeacher: boolean): number {
   const chunk = Math.min(W * V, Math.ceil(MAX_LOGITS / V) * V);
   return FLOAT * chunk * (hasTeacher ? 6 : 4);
 }
@@ -127,7 +127,7 @@ const floatLayers = ({ config, bytesOf }: PlannedModel): number =>
     0,
   );
 
-function cacheBytes(config: Gemma2Config, { rows, samples, maxNewTokens, longestPrompt }: Sizes): number {
+function cacheBytes(config: ModelConfig, { rows, samples, maxNewTokens, longestPrompt }: Sizes): number {
   const { numKeyValueHeads: K, headDim: H, layerTypes, slidingWindow } = config;
   return layerTypes.reduce((sum, type) => {
     const most = type === "sliding_attention" ? slidingWindow : Number.POSITIVE_INFINITY;

@@ -5,7 +5,7 @@
  */
 import { gatherRows, tf, topK } from "tfjs-jit";
 import type { Keys } from "../model/attention.js";
-import type { Memory } from "../model/gemma2.js";
+import type { Memory } from "../model/forward.js";
 import { firstColumn } from "./choose.js";
 import { type Prompts, takeRows } from "./sampling-cache.js";
 

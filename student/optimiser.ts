@@ -1,6 +1,6 @@
 /** One optimiser step on Variables: gradient, clipping, AdamW, all updated in place. */
 import { dynamicSlice, type Index, jit, tf, type Variable } from "tfjs-jit";
-import type { Weights } from "../model/gemma2.js";
+import type { Weights } from "../model/forward.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { adamwUpdate } from "./adamw.js";
 import { clipFactor, globalNorm } from "./clip.js";

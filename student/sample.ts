@@ -1,7 +1,7 @@
 /** Batched sampling of completions: prompt, loop and choice of tokens are one compiled call. */
 import { tf } from "tfjs-jit";
 import { untilStop } from "../model/batch.js";
-import type { Gemma2Config } from "../model/config.js";
+import type { ModelConfig } from "../model/config.js";
 import type { Parameters } from "../model/parameters.js";
 import { listTensors } from "../model/scoring.js";
 import type { TokenList } from "../model/token-list.js";
@@ -37,7 +37,7 @@ export type Completion = {
 /** The completions of the first prompt, then those of the second, ... */
 export function sampleCompletions(
   parameters: Parameters,
-  config: Gemma2Config,
+  config: ModelConfig,
   prompts: TokenList,
   options: SamplingOptions,
   stages: readonly Stage[] = planStages(prompts.layout.rows * options.samples, options.maxNewTokens),

@@ -6,8 +6,8 @@
  */
 import { gatherRows, tf } from "tfjs-jit";
 import type { Block, ByType, Keys } from "../model/attention.js";
-import type { Gemma2Config } from "../model/config.js";
-import type { Cache, Slots } from "../model/gemma2.js";
+import type { ModelConfig } from "../model/config.js";
+import type { Cache, Slots } from "../model/forward.js";
 
 const int = (value: number) => tf.scalar(value, "int32");
 const range = (n: number) => tf.range(0, n, 1, "int32");
@@ -20,7 +20,7 @@ export const lengthsOf = ({ layout: { token_BT } }: Block): tf.Tensor1D =>
   token_BT.greaterEqual(int(0)).cast("int32").sum(1);
 
 /** What the completions of prompts look at. `cache` holds all of the prompts, whose slots are their positions. */
-export function promptsOf(cache: Cache, prompts: Block, config: Gemma2Config): Prompts {
+export function promptsOf(cache: Cache, prompts: Block, config: ModelConfig): Prompts {
   const [B, P] = prompts.layout.token_BT.shape;
   const length_B1 = lengthsOf(prompts).reshape([B, 1]);
   const all = keysAt(range(P).reshape([1, P]).tile([B, 1]), length_B1);
@@ -52,7 +52,7 @@ function keysAt(positions_BS: tf.Tensor2D, length_B1: tf.Tensor): Keys {
 }
 
 /** How many slots a completion of at most `tokens` tokens needs. */
-export const slotsFor = (tokens: number, { slidingWindow }: Gemma2Config): ByType<number> => ({
+export const slotsFor = (tokens: number, { slidingWindow }: ModelConfig): ByType<number> => ({
   full_attention: tokens,
   sliding_attention: Math.min(tokens, slidingWindow),
 });
@@ -83,7 +83,7 @@ const rowsOf = (x: tf.Tensor4D, index: tf.Tensor1D): tf.Tensor4D =>
   gatherRows(x.reshape([x.shape[0], -1]), index).reshape([index.shape[0], ...x.shape.slice(1)]);
 
 /** A cache with room for more tokens. Rings do not grow: a slot that is added would break their round. */
-export const extendCache = (cache: Cache, sizes: ByType<number>, config: Gemma2Config): Cache =>
+export const extendCache = (cache: Cache, sizes: ByType<number>, config: ModelConfig): Cache =>
   cache.map(({ k_BKHS, v_BKSH }, layer) => {
     const [, , S, H] = v_BKSH.shape;
     const more = sizes[config.layerTypes[layer]!] - S;

@@ -5,8 +5,8 @@
  * numbers of a token. A stage goes on with M of the completions.
  */
 import { dynamicUpdateSlice, gatherRows, jit, randomUniform, tf, whileLoop } from "tfjs-jit";
-import type { Gemma2Config } from "../model/config.js";
-import { type Cache, emptyCache, forward, logits } from "../model/gemma2.js";
+import type { ModelConfig } from "../model/config.js";
+import { type Cache, emptyCache, forward, logits } from "../model/forward.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import type { ListTensors } from "../model/scoring.js";
 import { type Choice, chooseTokens, numbersPerToken } from "./choose.js";
@@ -37,7 +37,7 @@ const int = (value: number) => tf.scalar(value, "int32") as tf.Scalar;
 
 export const sampleTokens = jit(function sample(
   parameters: Parameters,
-  config: Gemma2Config,
+  config: ModelConfig,
   { block, wanted }: ListTensors,
   seed: tf.Tensor,
   options: Options,

@@ -5,8 +5,8 @@
 import { gatherLast, gatherRows, jit, tf, topK } from "tfjs-jit";
 import type { Block } from "../model/attention.js";
 import { MAX_LOGITS } from "../model/compute.js";
-import type { Gemma2Config } from "../model/config.js";
-import { hiddenStates, logits } from "../model/gemma2.js";
+import type { ModelConfig } from "../model/config.js";
+import { hiddenStates, logits } from "../model/forward.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { listTensors } from "../model/scoring.js";
 import { linear, listRows } from "../model/token-list.js";
@@ -22,7 +22,7 @@ import type { TokenScores } from "./teacher.js";
  */
 export function scoreBatch(
   parameters: Parameters,
-  config: Gemma2Config,
+  config: ModelConfig,
   batch: Batch,
   logitsPerCall = MAX_LOGITS,
 ): TokenScores[] {
@@ -89,7 +89,7 @@ const emptyScores = (n: number, k: number): TokenScores => ({
 });
 
 const layers = jit(
-  (parameters: Parameters, config: Gemma2Config, block: Block): tf.Tensor2D =>
+  (parameters: Parameters, config: ModelConfig, block: Block): tf.Tensor2D =>
     hiddenStates(readParameters(parameters), config, block, null),
   { name: "layers" },
 );
@@ -104,7 +104,7 @@ type HeadScores = {
 
 const headScores = jit(function headScores(
   parameters: Parameters,
-  config: Gemma2Config,
+  config: ModelConfig,
   hidden_CD: tf.Tensor2D,
   ids_C: tf.Tensor1D,
   k: number,

@@ -1,14 +1,14 @@
 /**
  * The slow path: one sequence by itself, without padding, cache, shared prompts or anything else beside it. The golden
- * files say that such a forward pass is that of transformers (gemma2.test.ts).
+ * files say that such a forward pass is that of transformers (forward.test.ts).
  */
 import { tf } from "tfjs-jit";
-import type { Gemma2Config } from "../../model/config.js";
-import { forward, logits, type Weights } from "../../model/gemma2.js";
+import type { ModelConfig } from "../../model/config.js";
+import { forward, logits, type Weights } from "../../model/forward.js";
 import { largestDifference } from "./golden.js";
 
 /** Logits [T, V] at each token of a sequence: those at token t predict token t + 1. */
-export function logitsAlone(weights: Weights, config: Gemma2Config, ids: readonly number[]): tf.Tensor2D {
+export function logitsAlone(weights: Weights, config: ModelConfig, ids: readonly number[]): tf.Tensor2D {
   const T = ids.length;
   const places = () => tf.range(0, T, 1, "int32");
   const { hidden_MD } = forward(weights, config, {
@@ -23,7 +23,7 @@ export function logitsAlone(weights: Weights, config: Gemma2Config, ids: readonl
 /** Logits [n, V] that predict each of the n tokens of a completion. */
 export function completionLogitsAlone(
   weights: Weights,
-  config: Gemma2Config,
+  config: ModelConfig,
   prompt: readonly number[],
   completion: readonly number[],
 ): tf.Tensor2D {
@@ -41,7 +41,7 @@ export function logSoftmax(logits: readonly number[]): number[] {
 /** ln p [n][V] of every token in each place of a completion. */
 export const completionLogprobsAlone = (
   weights: Weights,
-  config: Gemma2Config,
+  config: ModelConfig,
   prompt: readonly number[],
   completion: readonly number[],
 ): number[][] => tf.tidy(() => completionLogitsAlone(weights, config, prompt, completion).arraySync().map(logSoftmax));

@@ -5,8 +5,8 @@
 import { jit, tf } from "tfjs-jit";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Batch, listSequences, type Sequence, sizesOf } from "../../model/batch.js";
-import { type Gemma2Config, readModelConfig } from "../../model/config.js";
-import type { Weights } from "../../model/gemma2.js";
+import { type ModelConfig, readModelConfig } from "../../model/config.js";
+import type { Weights } from "../../model/forward.js";
 import { type BatchTensors, batchTensors, completionLogits } from "../../model/scoring.js";
 import { parameterShapes } from "../../model/shapes.js";
 import { loadWeights } from "../../model/weights.js";
@@ -14,7 +14,7 @@ import { completionLogitsAlone, gradients, largestRelativeDifference } from "./a
 import { fixture, largestDifference } from "./golden.js";
 
 const dir = fixture("models/gemma2-tiny");
-let config: Gemma2Config;
+let config: ModelConfig;
 let weights: Weights;
 beforeAll(async () => {
   config = await readModelConfig(dir);
@@ -24,7 +24,7 @@ afterAll(() => tf.dispose(weights as tf.TensorContainer));
 afterEach(() => vi.unstubAllEnvs());
 
 /** The model without the layers after these. */
-function firstLayers(layers: number): { config: Gemma2Config; weights: Weights } {
+function firstLayers(layers: number): { config: ModelConfig; weights: Weights } {
   const part = { ...config, numHiddenLayers: layers, layerTypes: config.layerTypes.slice(0, layers) };
   const names = Object.keys(parameterShapes(part));
   return { config: part, weights: Object.fromEntries(names.map((name) => [name, weights[name]!])) };
@@ -56,7 +56,7 @@ function batchOf(sequences: Sequence[]): Batch {
 }
 
 /** Logits of the completions' tokens, one forward pass each. */
-const slowLogits = (w: Weights, c: Gemma2Config, sequences: Sequence[]): tf.Tensor2D =>
+const slowLogits = (w: Weights, c: ModelConfig, sequences: Sequence[]): tf.Tensor2D =>
   tf.concat(
     sequences.flatMap(({ prompt, completions }) =>
       completions.map((completion) => completionLogitsAlone(w, c, prompt, completion)),

@@ -4,7 +4,7 @@
  */
 import { tf, type Variable } from "tfjs-jit";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Weights } from "../../model/gemma2.js";
+import type { Weights } from "../../model/forward.js";
 import { createParameters, type Parameters } from "../../model/parameters.js";
 import { changeOf, layerTensor } from "../../model/shapes.js";
 import { type StepScalars, trainingStep, valueAndGradients } from "../../student/optimiser.js";

@@ -5,8 +5,8 @@
 import { tf } from "tfjs-jit";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { listPrompts, sizesOf } from "../../model/batch.js";
-import { type Gemma2Config, readModelConfig } from "../../model/config.js";
-import type { Weights } from "../../model/gemma2.js";
+import { type ModelConfig, readModelConfig } from "../../model/config.js";
+import type { Weights } from "../../model/forward.js";
 import { createParameters, disposeParameters, type Parameters, readParameters } from "../../model/parameters.js";
 import { EMBEDDING } from "../../model/shapes.js";
 import { loadWeights } from "../../model/weights.js";
@@ -15,7 +15,7 @@ import { completionLogprobsAlone, logitsAlone, logSoftmax } from "../model/alone
 import { fixture, readGolden } from "../model/golden.js";
 
 const dir = fixture("models/gemma2-tiny");
-let config: Gemma2Config;
+let config: ModelConfig;
 let parameters: Parameters;
 let weights: Weights;
 beforeAll(async () => {
@@ -33,7 +33,7 @@ beforeEach(() => vi.stubEnv("HEDDLE_JIT", "0"));
 afterEach(() => vi.unstubAllEnvs());
 
 /** The model with another embedding matrix. */
-function withEmbedding(change: (embedding: tf.Tensor) => tf.Tensor): { parameters: Parameters; config: Gemma2Config } {
+function withEmbedding(change: (embedding: tf.Tensor) => tf.Tensor): { parameters: Parameters; config: ModelConfig } {
   const copies = tf.tidy(() =>
     Object.fromEntries(
       Object.entries(weights).map(([name, w]) => [name, (name === EMBEDDING ? change(w) : w).clone()]),

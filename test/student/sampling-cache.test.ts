@@ -3,14 +3,14 @@ import { tf } from "tfjs-jit";
 import { expect, test } from "vitest";
 import type { Keys } from "../../model/attention.js";
 import { listPrompts, sizesOf } from "../../model/batch.js";
-import type { Gemma2Config } from "../../model/config.js";
+import type { ModelConfig } from "../../model/config.js";
 import { listTensors } from "../../model/scoring.js";
 import { extendCache, ownSlots, promptsOf, slotsFor } from "../../student/sampling-cache.js";
 
 const config = {
   slidingWindow: 3,
   layerTypes: ["sliding_attention", "full_attention"],
-} as unknown as Gemma2Config;
+} as unknown as ModelConfig;
 
 const keysOf = ({ positions_BS, segments_BS }: Keys) => [positions_BS.arraySync(), segments_BS.arraySync()];
 

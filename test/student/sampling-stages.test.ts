@@ -2,7 +2,7 @@
 import { tf } from "tfjs-jit";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { listPrompts, sizesOf } from "../../model/batch.js";
-import { type Gemma2Config, readModelConfig } from "../../model/config.js";
+import { type ModelConfig, readModelConfig } from "../../model/config.js";
 import { createParameters, disposeParameters, type Parameters } from "../../model/parameters.js";
 import { loadWeights } from "../../model/weights.js";
 import { amongAll, type Kept, keepAll, keepUnfinished, promptsSeen } from "../../student/kept.js";
@@ -135,7 +135,7 @@ describe("with 2 completions of each of 3 prompts", () => {
 /** The model's window is 8 tokens. Prompts of 3 to 13 tokens, and completions of up to 21. */
 describe("completions", () => {
   const dir = fixture("models/gemma2-tiny");
-  let config: Gemma2Config;
+  let config: ModelConfig;
   let parameters: Parameters;
   beforeAll(async () => {
     // Two layers, one of each kind, compile in half the time of four.

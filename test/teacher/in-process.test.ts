@@ -2,7 +2,7 @@
 import { jit, tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { listSequences, sizesOf } from "../../model/batch.js";
-import { type Gemma2Config, readModelConfig } from "../../model/config.js";
+import { type ModelConfig, readModelConfig } from "../../model/config.js";
 import { createParameters, disposeParameters, type Parameters, readParameters } from "../../model/parameters.js";
 import { batchTensors, completionLogits } from "../../model/scoring.js";
 import { loadWeights } from "../../model/weights.js";
@@ -11,7 +11,7 @@ import type { ScoreRequest, TokenScores } from "../../teacher/teacher.js";
 import { fixture, readGolden } from "../model/golden.js";
 
 const dir = fixture("models/gemma2-tiny");
-let config: Gemma2Config;
+let config: ModelConfig;
 let weights: Record<string, tf.Tensor>;
 let parameters: Parameters;
 let V: number;

@@ -21,7 +21,7 @@ import {
   type Wanted,
 } from "./attention.js";
 import type { Segment } from "./compute.js";
-import type { Gemma2Config } from "./config.js";
+import type { ModelConfig } from "./config.js";
 import { type LazyLogits, logitsOf } from "./head.js";
 import { type LayerWeights, layer, rmsNorm, roundTo } from "./layer.js";
 import { changeOf, EMBEDDING, layerOf } from "./shapes.js";
@@ -54,7 +54,7 @@ export interface Slots {
  */
 export function forward(
   weights: Weights,
-  config: Gemma2Config,
+  config: ModelConfig,
   block: Block,
   memory: Memory | null = null,
   wanted: Wanted | null = null,
@@ -86,7 +86,7 @@ export function forward(
 /** Hidden states after the final norm, of all M tokens or of the W wanted, computed as the config says. */
 export const hiddenStates = (
   weights: Weights,
-  config: Gemma2Config,
+  config: ModelConfig,
   block: Block,
   wanted: Wanted | null,
 ): tf.Tensor2D =>
@@ -101,7 +101,7 @@ export const hiddenStates = (
  */
 export function forwardInLoops(
   weights: Weights,
-  config: Gemma2Config,
+  config: ModelConfig,
   block: Block,
   wanted: Wanted | null,
   segments: readonly Segment[],
@@ -148,7 +148,7 @@ const keysOf = ({ sliding_attention, full_attention }: ByType<Slots>): ByType<Ke
   full_attention: full_attention.keys,
 });
 
-const embed = (weights: Weights, config: Gemma2Config, { ids_M }: Block): tf.Tensor2D =>
+const embed = (weights: Weights, config: ModelConfig, { ids_M }: Block): tf.Tensor2D =>
   toFloat32(gatherRows(weights[EMBEDDING]!, ids_M)).mul(roundTo(config.compute.dtype, Math.sqrt(config.hiddenSize)));
 
 function layersOf(weights: Weights): LayerWeights[] {
@@ -161,18 +161,18 @@ function layersOf(weights: Weights): LayerWeights[] {
 }
 
 /** The head on hidden states after the final norm; it is the embedding matrix. */
-export const headOf = (weights: Weights, config: Gemma2Config, hidden_WD: tf.Tensor2D): LazyLogits => ({
+export const headOf = (weights: Weights, config: ModelConfig, hidden_WD: tf.Tensor2D): LazyLogits => ({
   hidden_WD,
   embedding_VD: weights[EMBEDDING] as tf.Tensor2D,
   softCap: config.finalLogitSoftcapping,
 });
 
 /** Soft-capped logits [M, V] of hidden states, computed in float32. */
-export const logits = (weights: Weights, config: Gemma2Config, hidden_MD: tf.Tensor2D): tf.Tensor2D =>
+export const logits = (weights: Weights, config: ModelConfig, hidden_MD: tf.Tensor2D): tf.Tensor2D =>
   logitsOf(headOf(weights, config, hidden_MD));
 
 /** Empty slots for `rows` rows. */
-export function emptyCache(config: Gemma2Config, rows: number, slots: ByType<number>): Cache {
+export function emptyCache(config: ModelConfig, rows: number, slots: ByType<number>): Cache {
   const { numKeyValueHeads: K, headDim: H } = config;
   return config.layerTypes.map((type) => ({
     k_BKHS: tf.fill([rows, K, H, slots[type]], 0),

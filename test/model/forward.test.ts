@@ -3,7 +3,7 @@ import { jit, tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Block, everyType } from "../../model/attention.js";
 import type { Segment } from "../../model/compute.js";
-import { computedAs, type Gemma2Config, readModelConfig } from "../../model/config.js";
+import { computedAs, type ModelConfig, readModelConfig } from "../../model/config.js";
 import {
   type Cache,
   emptyCache,
@@ -12,7 +12,7 @@ import {
   logits,
   type Memory,
   type Weights,
-} from "../../model/gemma2.js";
+} from "../../model/forward.js";
 import { parameterShapes } from "../../model/shapes.js";
 import { loadWeights } from "../../model/weights.js";
 import { fixture, largestDifference, readGolden } from "./golden.js";
@@ -55,7 +55,7 @@ afterAll(() => {
 });
 
 describe.each(models)("%s", (name) => {
-  let config: Gemma2Config;
+  let config: ModelConfig;
   let weights: Record<string, tf.Tensor>;
   let golden: Record<string, tf.Tensor>;
   beforeAll(async () => {
@@ -203,7 +203,7 @@ describe.each(models)("%s", (name) => {
 });
 
 describe.each(ways)("a model in bfloat16, %s", (_, HEDDLE_JIT) => {
-  let config: Gemma2Config;
+  let config: ModelConfig;
   let weights: Record<string, tf.Tensor>;
   let golden: Record<string, tf.Tensor>;
   beforeAll(async () => {
@@ -213,7 +213,7 @@ describe.each(ways)("a model in bfloat16, %s", (_, HEDDLE_JIT) => {
     weights = await loadWeights(dir, config, () => "stored");
     golden = await readGolden(dir);
   });
-  const logitsOf = (of: Gemma2Config) =>
+  const logitsOf = (of: ModelConfig) =>
     jit((w: Weights, ids: tf.Tensor2D, attention: tf.Tensor2D) =>
       logits(w, of, forward(w, of, leftPadded(ids, attention)).hidden_MD).reshape([...ids.shape, -1]),
     )(weights, golden.ids as tf.Tensor2D, golden.attention_mask as tf.Tensor2D);
@@ -233,7 +233,7 @@ describe.each(ways)("a model in bfloat16, %s", (_, HEDDLE_JIT) => {
 });
 
 describe.each(ways)("gemma2-tiny %s", (_, HEDDLE_JIT) => {
-  let config: Gemma2Config;
+  let config: ModelConfig;
   let weights: Record<string, tf.Tensor>;
   beforeAll(async () => {
     process.env.HEDDLE_JIT = HEDDLE_JIT;
