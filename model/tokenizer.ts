@@ -29,6 +29,24 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer | null> {
   };
 }
 
+/**
+ * Decodes ids as they come: each call takes the next ids and gives the text that they complete, "" where the last
+ * character is not whole yet (one written in bytes spans up to four tokens). The call with `last` gives what is left,
+ * as U+FFFD where it stays cut off. What the calls give, joined, is `decode` of all ids.
+ */
+export function incrementalDecoder(
+  tokenizer: Tokenizer,
+): (ids: readonly number[], options?: { readonly last?: boolean }) => Promise<string> {
+  let pending: number[] = [];
+  return async (ids, { last = false } = {}) => {
+    pending.push(...ids);
+    const text = await tokenizer.decode(pending);
+    if (!last && text.endsWith("\uFFFD")) return "";
+    pending = [];
+    return text;
+  };
+}
+
 function parse(path: string, text: string): RustTokenizer {
   try {
     const rust = RustTokenizer.fromString(text);
