@@ -6,7 +6,8 @@
  * list whose hidden states are wanted; N query heads, K key/value heads, H head size.
  */
 import { gatherRows, tf } from "tfjs-jit";
-import type { LayerType, ModelConfig } from "./config.js";
+import type { ModelConfig } from "./config.js";
+import type { ByType, LayerType, Rope } from "./config-keys.js";
 
 /** Where the tokens of a list stand in a grid, and back; int32. See token-list.ts. */
 export interface Layout {
@@ -39,11 +40,6 @@ export interface Keys {
   /** -1 for padding. */
   readonly segments_BS: tf.Tensor2D;
 }
-
-/** Of each type of layer. */
-export type ByType<T> = Readonly<Record<LayerType, T>>;
-
-export const everyType = <T>(value: T): ByType<T> => ({ sliding_attention: value, full_attention: value });
 
 /**
  * Keys and values of the slots that a layer's queries look at. The keys stand as their product with a query reads them:
@@ -88,11 +84,11 @@ export function queriesOf({ positions_M, segments_M }: Looking, grids: readonly 
     const sliding = slides ? mask(queries, keys.sliding_attention, config.slidingWindow) : full;
     return { layout, masks: { sliding_attention: sliding, full_attention: full } };
   });
-  return { rotate: rotary(positions_M, config), views };
+  return { rotations: rotations(positions_M, config), views };
 }
 
 export interface Queries {
-  readonly rotate: (x_MNH: tf.Tensor3D) => tf.Tensor3D;
+  readonly rotations: ByType<Rotation>;
   /** Of each grid, what is added to scores to hide slots, [B, 1, T, S]. */
   readonly views: readonly { readonly layout: Layout; readonly masks: ByType<tf.Tensor4D> }[];
 }
@@ -201,20 +197,37 @@ function mask(
   return seen_BTS.toFloat().sub(1).mul(-HIDDEN).reshape([B, 1, T, S]);
 }
 
+/** What turns the heads of each token; one for both types of layers where their frequencies are the same. */
+function rotations(positions_M: tf.Tensor1D, { rope, headDim }: ModelConfig): ByType<Rotation> {
+  const { sliding_attention: sliding, full_attention: full } = rope;
+  const ofFull = rotation(positions_M, full, headDim);
+  const isSame = sliding.theta === full.theta && sliding.factor === full.factor;
+  return { full_attention: ofFull, sliding_attention: isSame ? ofFull : rotation(positions_M, sliding, headDim) };
+}
+
+export interface Rotation {
+  readonly cos_M1H: tf.Tensor3D;
+  /** Negated in its first half. */
+  readonly sin_M1H: tf.Tensor3D;
+}
+
 /**
- * Rotary position embedding: turns each pair (x_i, x_{i + H/2}) by position * theta^(-2i/H) (arXiv 2104.09864).
+ * Rotary position embedding: turns each pair (x_i, x_{i + H/2}) by position * theta^(-2i/H) / factor (arXiv 2104.09864).
  * Frequencies are rounded to float32 and multiplied in float32, as in transformers.
  */
-function rotary(positions_M: tf.Tensor1D, config: ModelConfig): (x_MNH: tf.Tensor3D) => tf.Tensor3D {
-  const half = config.headDim / 2;
-  const frequencies = tf.tensor1d(Array.from({ length: half }, (_, i) => config.ropeTheta ** (-i / half)));
+function rotation(positions_M: tf.Tensor1D, { theta, factor }: Rope, headDim: number): Rotation {
+  const half = headDim / 2;
+  const frequencies = tf.tensor1d(Array.from({ length: half }, (_, i) => Math.fround(theta ** (-i / half)) / factor));
   const angles_M1H = positions_M.toFloat().reshape([-1, 1, 1]).mul(frequencies);
-  const cos_M1H = tf.concat([angles_M1H.cos(), angles_M1H.cos()], -1);
-  const sin_M1H = tf.concat([angles_M1H.sin().neg(), angles_M1H.sin()], -1);
-  return (x_MNH) => {
-    const [low, high] = tf.split(x_MNH, 2, -1) as [tf.Tensor3D, tf.Tensor3D];
-    return x_MNH.mul(cos_M1H).add(tf.concat([high, low], -1).mul(sin_M1H));
+  return {
+    cos_M1H: tf.concat([angles_M1H.cos(), angles_M1H.cos()], -1) as tf.Tensor3D,
+    sin_M1H: tf.concat([angles_M1H.sin().neg(), angles_M1H.sin()], -1) as tf.Tensor3D,
   };
+}
+
+export function rotate(x_MNH: tf.Tensor3D, { cos_M1H, sin_M1H }: Rotation): tf.Tensor3D {
+  const [low, high] = tf.split(x_MNH, 2, -1) as [tf.Tensor3D, tf.Tensor3D];
+  return x_MNH.mul(cos_M1H).add(tf.concat([high, low], -1).mul(sin_M1H));
 }
 
 /** Squashes x into (-cap, cap): arXiv 2408.00118, section 2. */

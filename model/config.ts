@@ -1,15 +1,14 @@
 /** What config.json says about a model: read in the hub's older style and in that of transformers 5, checked, typed. */
 import { join } from "node:path";
 import { type Compute, PLAIN } from "./compute.js";
+import { type ByType, type Keys, keysOf, type LayerType, type Rope } from "./config-keys.js";
 import { ModelError } from "./errors.js";
-import { DTYPES, type Dtype, type JsonObject, readJsonIfAny } from "./json.js";
+import { gemma2 } from "./gemma2.js";
+import { gemma3, gemma3Text } from "./gemma3.js";
+import { type Dtype, type JsonObject, readJsonIfAny } from "./json.js";
 
-export const LAYER_TYPES = ["sliding_attention", "full_attention"] as const;
-export type LayerType = (typeof LAYER_TYPES)[number];
-
-/** A Gemma 2 config. Names are those of config.json in camelCase. */
+/** A model of the Gemma family. Names are those of config.json in camelCase. */
 export interface ModelConfig {
-  readonly modelType: "gemma2";
   readonly vocabSize: number;
   readonly hiddenSize: number;
   readonly intermediateSize: number;
@@ -19,8 +18,9 @@ export interface ModelConfig {
   readonly headDim: number;
   readonly maxPositionEmbeddings: number;
   readonly rmsNormEps: number;
-  /** Base of the rotary frequencies. */
-  readonly ropeTheta: number;
+  readonly rope: ByType<Rope>;
+  /** Whether queries and keys are normalised, head by head. */
+  readonly normsQueriesAndKeys: boolean;
   /** Queries are scaled by this to the power -0.5. */
   readonly queryPreAttnScalar: number;
   /** Tokens that a query of a sliding layer sees, itself included. */
@@ -30,6 +30,8 @@ export interface ModelConfig {
   /** null: no cap. */
   readonly attnLogitSoftcapping: number | null;
   readonly finalLogitSoftcapping: number | null;
+  /** Of a model for sequence classification: its `score` head gives so many numbers. null: a language model. */
+  readonly numLabels: number | null;
   readonly bosTokenId: number | null;
   readonly eosTokenIds: readonly number[];
   readonly padTokenId: number | null;
@@ -38,6 +40,26 @@ export interface ModelConfig {
   readonly compute: Compute;
 }
 
+/** What a family adds to the keys that all have in common. */
+export type Family = Pick<ModelConfig, "rope" | "normsQueriesAndKeys" | "layerTypes" | "slidingWindow"> & {
+  /** Of transformers' config class, for keys that are absent. */
+  readonly defaults: {
+    readonly vocabSize: number;
+    readonly maxPositionEmbeddings: number;
+    readonly attnLogitSoftcapping: number | null;
+    readonly finalLogitSoftcapping: number | null;
+  };
+};
+
+/** By `model_type`: reads what is the family's own. A new family is a file beside these, and a line here. */
+const FAMILIES: Readonly<Record<string, (keys: Keys, layers: number) => Family>> = {
+  gemma2,
+  gemma3_text: gemma3Text,
+};
+
+/** By `model_type`: the part of the config that a text model is described by. */
+const TEXT_PARTS: Readonly<Record<string, (path: string, raw: JsonObject) => JsonObject>> = { gemma3 };
+
 /** A config whose model is computed otherwise. */
 export const computedAs = (config: ModelConfig, compute: Partial<Compute>): ModelConfig => ({
   ...config,
@@ -45,7 +67,7 @@ export const computedAs = (config: ModelConfig, compute: Partial<Compute>): Mode
 });
 
 /**
- * Reads and checks config.json of a model folder. Absent keys take the defaults of transformers' ModelConfig.
+ * Reads and checks config.json of a model folder. Absent keys take the defaults of transformers' config class.
  * A value that would change the model's numbers and is not supported is a ModelError that names it.
  */
 export async function readModelConfig(dir: string): Promise<ModelConfig> {
@@ -55,13 +77,27 @@ export async function readModelConfig(dir: string): Promise<ModelConfig> {
   return parseModelConfig(path, raw);
 }
 
-/** readModelConfig for a config that is in memory. `path` starts the error messages. */
-export function parseModelConfig(path: string, raw: JsonObject): ModelConfig {
-  const { fail, integer, number, cap, id } = readers(path, raw);
+/** The config of the text model alone, of one that sees images as well. `path` starts the error messages. */
+export const textConfig = (path: string, raw: JsonObject): JsonObject =>
+  TEXT_PARTS[raw.model_type as string]?.(path, raw) ?? raw;
 
-  const known = ["gemma2"];
-  if (!known.includes(raw.model_type as string)) fail("model_type", `one of ${known.join(", ")}`);
-  refuseUnsupported(raw, fail);
+/** readModelConfig for a config that is in memory. */
+export function parseModelConfig(path: string, whole: JsonObject): ModelConfig {
+  const raw = textConfig(path, whole);
+  const keys = keysOf(path, raw);
+  const { fail, integer, number, cap, id } = keys;
+  const family = FAMILIES[raw.model_type as string];
+  if (family === undefined) {
+    return fail("model_type", `one of ${[...Object.keys(FAMILIES), ...Object.keys(TEXT_PARTS)].join(", ")}`);
+  }
+  keys.only({
+    hidden_activation: ["gelu_pytorch_tanh"],
+    attention_bias: [false],
+    attention_dropout: [0, null],
+    tie_word_embeddings: [true],
+    use_bidirectional_attention: [false, null],
+    quantization_config: [null],
+  });
 
   const numHiddenLayers = integer("num_hidden_layers", 26);
   const numAttentionHeads = integer("num_attention_heads", 8);
@@ -72,112 +108,33 @@ export function parseModelConfig(path: string, raw: JsonObject): ModelConfig {
   }
   if (headDim % 2 !== 0) fail("head_dim", "an even number");
 
+  const { defaults, ...own } = family(keys, numHiddenLayers);
   return {
-    modelType: "gemma2",
-    vocabSize: integer("vocab_size", 256000),
+    ...own,
+    vocabSize: integer("vocab_size", defaults.vocabSize),
     hiddenSize: integer("hidden_size", 2304),
     intermediateSize: integer("intermediate_size", 9216),
     numHiddenLayers,
     numAttentionHeads,
     numKeyValueHeads,
     headDim,
-    maxPositionEmbeddings: integer("max_position_embeddings", 8192),
+    maxPositionEmbeddings: integer("max_position_embeddings", defaults.maxPositionEmbeddings),
     rmsNormEps: number("rms_norm_eps", 1e-6),
-    ropeTheta: ropeTheta(raw, fail),
     queryPreAttnScalar: number("query_pre_attn_scalar", 256),
-    slidingWindow: integer("sliding_window", 4096),
-    layerTypes: layerTypes(raw, numHiddenLayers, fail),
-    attnLogitSoftcapping: cap("attn_logit_softcapping", 50),
-    finalLogitSoftcapping: cap("final_logit_softcapping", 30),
+    attnLogitSoftcapping: cap("attn_logit_softcapping", defaults.attnLogitSoftcapping),
+    finalLogitSoftcapping: cap("final_logit_softcapping", defaults.finalLogitSoftcapping),
+    numLabels: labelsOf(keys),
     bosTokenId: id("bos_token_id", 2),
-    eosTokenIds: idList(raw.eos_token_id === undefined ? 1 : raw.eos_token_id) ?? fail("eos_token_id", ID_OR_LIST),
+    eosTokenIds: keys.ids("eos_token_id", 1),
     padTokenId: id("pad_token_id", 0),
-    dtype: dtypeOf(raw, fail),
+    dtype: keys.dtype(),
     compute: PLAIN,
   };
 }
 
-export const ID_OR_LIST = "a token id or a list of token ids";
-
-/** Token ids given as one number, as a list or as null; undefined for anything else. */
-export function idList(value: unknown): number[] | undefined {
-  const list = value === null ? [] : Array.isArray(value) ? value : [value];
-  return list.every(isId) ? list : undefined;
-}
-
-type Fail = (key: string, expected: string) => never;
-
-/** Readers of one key each: the checked value, or the default where the key is absent. */
-function readers(path: string, raw: JsonObject) {
-  const fail: Fail = (key, expected) => {
-    const got = key in raw ? JSON.stringify(raw[key]) : "absent";
-    throw new ModelError(path, `"${key}" is ${got}, expected ${expected}`);
-  };
-  const reader =
-    <T>(isValid: (value: unknown) => value is T, expected: string) =>
-    (key: string, fallback: T): T => {
-      const value = raw[key] === undefined ? fallback : raw[key];
-      return isValid(value) ? value : fail(key, expected);
-    };
-  return {
-    fail,
-    integer: reader(isPositiveInteger, "a positive integer"),
-    number: reader(isPositive, "a positive number"),
-    cap: reader(orNull(isPositive), "a positive number or null"),
-    id: reader(orNull(isId), "a token id or null"),
-  };
-}
-
-const isId = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
-const isPositive = (value: unknown): value is number => typeof value === "number" && value > 0;
-const isPositiveInteger = (value: unknown): value is number => isId(value) && value > 0;
-const orNull =
-  <T>(isValid: (value: unknown) => value is T) =>
-  (value: unknown): value is T | null =>
-    value === null || isValid(value);
-
-/** Keys that would change the numbers, with the only values that this implementation computes. */
-function refuseUnsupported(raw: JsonObject, fail: Fail): void {
-  const supported: Record<string, readonly unknown[]> = {
-    hidden_activation: ["gelu_pytorch_tanh"],
-    attention_bias: [false],
-    attention_dropout: [0, null],
-    tie_word_embeddings: [true],
-    use_bidirectional_attention: [false, null],
-    quantization_config: [null],
-  };
-  for (const [key, values] of Object.entries(supported)) {
-    if (raw[key] !== undefined && !values.includes(raw[key])) {
-      fail(key, `${values.map((value) => JSON.stringify(value)).join(" or ")} (nothing else is supported)`);
-    }
-  }
-}
-
-/** `rope_parameters` of transformers 5, else `rope_theta` and `rope_scaling` of the hub's older style. */
-function ropeTheta(raw: JsonObject, fail: Fail): number {
-  const key = ["rope_parameters", "rope_scaling"].find((name) => raw[name]) ?? "rope_theta";
-  const rope = key === "rope_theta" ? {} : raw[key];
-  const { rope_theta: theta = raw.rope_theta ?? 10000, ...rest } = rope as JsonObject;
-  const isDefault = Object.entries(rest).every(([name, value]) => /^(rope_)?type$/.test(name) && value === "default");
-  if (typeof rope !== "object" || !isDefault || !isPositive(theta)) {
-    fail(key, 'a positive rope_theta and rope_type "default" (scaled rotary positions are not supported)');
-  }
-  return theta;
-}
-
-/** Even layers slide, odd layers see everything, unless `layer_types` lists them. */
-function layerTypes(raw: JsonObject, layers: number, fail: Fail): LayerType[] {
-  const listed = raw.layer_types;
-  if (listed === undefined || listed === null) {
-    return Array.from({ length: layers }, (_, layer) => LAYER_TYPES[layer % 2]!);
-  }
-  const isList =
-    Array.isArray(listed) && listed.length === layers && listed.every((type) => LAYER_TYPES.includes(type));
-  return isList ? listed : fail("layer_types", `a list of ${layers} (num_hidden_layers) of ${LAYER_TYPES.join(", ")}`);
-}
-
-function dtypeOf(raw: JsonObject, fail: Fail): Dtype {
-  const key = raw.dtype ? "dtype" : "torch_dtype";
-  const dtype = raw[key] ?? "float32";
-  return DTYPES.find((name) => name === dtype) ?? fail(key, `one of ${DTYPES.join(", ")}`);
+/** transformers keeps the number of labels as the size of `id2label`, and leaves out both where it is 2. */
+function labelsOf({ raw, integer }: Keys): number | null {
+  const { architectures, id2label } = raw;
+  if (!`${architectures}`.includes("ForSequenceClassification")) return null;
+  return integer("num_labels", id2label ? Object.keys(id2label).length : 2);
 }

@@ -1,5 +1,6 @@
 /**
- * Gemma 2 (arXiv 2408.00118) as functions on plain weights, named as in the checkpoint.
+ * A model of the Gemma family as functions on plain weights, named as in the checkpoint. What families differ in, their
+ * files have put into the config.
  *
  * Shape suffixes: M tokens of a list, in a grid of B rows and T slots; S slots that a row may look at; W tokens of the
  * list whose hidden states are wanted; D model, V vocabulary, N query heads, K key/value heads, H head size.
@@ -8,20 +9,21 @@
 import { eachOf, gatherRows, scan, tf, toFloat32 } from "tfjs-jit";
 import {
   type Block,
-  type ByType,
-  everyType,
   type Grid,
   type Keys,
   type LayerCache,
   type Looking,
   ownKeys,
   pick,
+  type Queries,
   queriesOf,
+  type Rotation,
   seenIn,
   type Wanted,
 } from "./attention.js";
 import type { Segment } from "./compute.js";
 import type { ModelConfig } from "./config.js";
+import { type ByType, everyType } from "./config-keys.js";
 import { type LazyLogits, logitsOf } from "./head.js";
 import { type LayerWeights, layer, rmsNorm, roundTo } from "./layer.js";
 import { changeOf, EMBEDDING, layerOf } from "./shapes.js";
@@ -63,17 +65,18 @@ export function forward(
   const keys = memory === null ? everyType(ownKeys(block)) : keysOf(memory.own.slots);
   const queries = (tokens: Looking) => queriesOf(tokens, [{ layout: tokens.layout, keys }, ...prompts], config);
   const all = queries(block);
-  const last = wanted === null ? all : { ...queries(pick(block, wanted)), token_W: wanted.token_W };
+  const last: Queries & { token_W: tf.Tensor1D | null } =
+    wanted === null ? { ...all, token_W: null } : { ...queries(pick(block, wanted)), token_W: wanted.token_W };
   const layers = layersOf(weights);
   const cache: LayerCache[] = [];
 
   let x = embed(weights, config, block);
   config.layerTypes.forEach((type, i) => {
-    const looking = i === config.layerTypes.length - 1 ? last : all;
+    const looking = i === config.layerTypes.length - 1 ? last : { ...all, token_W: null };
     const { x_MD, kv } = layer(layers[i]!, config, x, {
       layout: block.layout,
-      all,
-      looking,
+      rotation: all.rotations[type],
+      looking: { rotation: looking.rotations[type], token_W: looking.token_W },
       past: memory && { own: memory.own.cache[i]!, start: memory.own.slots[type].start },
       seen: (own) => seenIn(type, looking, [own, ...prompts.map(({ cache }) => cache[i]!)]),
     });
@@ -132,8 +135,10 @@ export function forwardInLoops(
         const changed = Object.entries(changes).map(([name, change]) => [name, weights[name]!.add(change)]);
         const of = { ...weights, ...(Object.fromEntries(changed) as LayerWeights) };
         const mask_B1TS = sliding === full ? full : (tf.where(slides, sliding, full) as tf.Tensor4D);
+        const rotation = rotationOf(slides, all.rotations);
+        const looking = { rotation, token_W: null };
         const seen = (kv: LayerCache) => [{ layout, mask_B1TS, kv }];
-        return [layer(of, config, x_MD, { layout, all, looking: all, past: null, seen }).x_MD, null];
+        return [layer(of, config, x_MD, { layout, rotation, looking, past: null, seen }).x_MD, null];
       },
       x,
       layers,
@@ -141,6 +146,18 @@ export function forwardInLoops(
   }
   const x_WD = wanted === null ? x : gatherRows<tf.Rank.R2>(x, wanted.token_W);
   return rmsNorm(x_WD, weights["model.norm.weight"]!, config.rmsNormEps);
+}
+
+/** The rotation of a layer of which it is data whether it slides. */
+function rotationOf(
+  slides: tf.Tensor,
+  { sliding_attention: sliding, full_attention: full }: ByType<Rotation>,
+): Rotation {
+  if (sliding === full) return full;
+  return {
+    cos_M1H: tf.where(slides, sliding.cos_M1H, full.cos_M1H) as tf.Tensor3D,
+    sin_M1H: tf.where(slides, sliding.sin_M1H, full.sin_M1H) as tf.Tensor3D,
+  };
 }
 
 const keysOf = ({ sliding_attention, full_attention }: ByType<Slots>): ByType<Keys> => ({

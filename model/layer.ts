@@ -1,11 +1,11 @@
 /**
- * A layer of Gemma 2, and the functions that it is made of.
+ * A layer of Gemma 2 or 3, and the functions that it is made of.
  *
  * Shape suffixes: M tokens of a list, D model, N query heads, K key/value heads, H head size, B rows, S slots.
  */
 import { fromFloat32, toFloat32 as toFloat32Array } from "safetensors-ts";
 import { dynamicUpdateSlice, gatherRows, type Index, tf, toBfloat16, toFloat32 } from "tfjs-jit";
-import { attention, type LayerCache, type Layout, type Queries, type Seen, spread } from "./attention.js";
+import { attention, type LayerCache, type Layout, type Rotation, rotate, type Seen, spread } from "./attention.js";
 import type { ComputeDtype } from "./compute.js";
 import type { ModelConfig } from "./config.js";
 
@@ -16,9 +16,10 @@ export type LayerWeights = Readonly<Record<string, tf.Tensor>>;
 export type LayerInputs = {
   /** Where the block stands. */
   readonly layout: Layout;
-  readonly all: Queries;
-  /** The tokens that look: all of the block's, or those that are wanted of it. */
-  readonly looking: Queries & { readonly token_W?: tf.Tensor1D };
+  /** Of all the block's tokens. */
+  readonly rotation: Rotation;
+  /** The tokens that look: all of the block's (null), or those that are wanted of it. */
+  readonly looking: { readonly rotation: Rotation; readonly token_W: tf.Tensor1D | null };
   /** The rows that the block is written into, and the slot of its first token. */
   readonly past: { readonly own: LayerCache; readonly start: Index } | null;
   /** What the tokens that look see, with the block's own rows. */
@@ -30,20 +31,21 @@ export function layer(
   weights: LayerWeights,
   config: ModelConfig,
   x_MD: tf.Tensor2D,
-  { layout, all, looking, past, seen }: LayerInputs,
+  { layout, rotation, looking, past, seen }: LayerInputs,
 ): { x_MD: tf.Tensor2D; kv: LayerCache } {
-  const norm = (name: string, y: tf.Tensor2D) => rmsNorm(y, weights[name]!, config.rmsNormEps);
+  const norm = <T extends tf.Tensor>(name: string, y: T) => rmsNorm(y, weights[name]!, config.rmsNormEps);
   const times = (name: string, y: tf.Tensor2D) => linear(y, weights[name]!, config.compute.dtype);
   const project = (name: string, y: tf.Tensor2D): tf.Tensor3D =>
     times(`self_attn.${name}`, y).reshape([y.shape[0], -1, config.headDim]);
+  const normed = (name: string, y: tf.Tensor3D) => (config.normsQueriesAndKeys ? norm(`self_attn.${name}`, y) : y);
   const picked = (y: tf.Tensor2D) => (looking.token_W ? gatherRows<tf.Rank.R2>(y, looking.token_W) : y);
 
   const h = norm("input_layernorm", x_MD);
   const kv = remember(past, {
-    k_BKHS: spread(all.rotate(project("k_proj", h)), layout).transpose([0, 1, 3, 2]),
+    k_BKHS: spread(rotate(normed("k_norm", project("k_proj", h)), rotation), layout).transpose([0, 1, 3, 2]),
     v_BKSH: spread(project("v_proj", h), layout),
   });
-  const q_MNH = looking.rotate(project("q_proj", picked(h)));
+  const q_MNH = rotate(normed("q_norm", project("q_proj", picked(h))), looking.rotation);
   const attended = attention(q_MNH, seen(kv), config);
   const x = picked(x_MD).add<tf.Tensor2D>(norm("post_attention_layernorm", times("self_attn.o_proj", attended)));
 
@@ -62,7 +64,7 @@ function remember(past: LayerInputs["past"], block: LayerCache): LayerCache {
 }
 
 /** x / rms(x) * (1 + w) over the last axis. */
-export const rmsNorm = (x: tf.Tensor2D, w: tf.Tensor, eps: number): tf.Tensor2D =>
+export const rmsNorm = <T extends tf.Tensor>(x: T, w: tf.Tensor, eps: number): T =>
   x.mul(x.square().mean(-1, true).add(eps).rsqrt()).mul(toFloat32(w).add(1));
 
 /** x @ wT for a checkpoint matrix [out, in]: float32, also where it was computed in bfloat16. */

@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import { type Chat, loadChat } from "./chat.js";
 import type { Compute } from "./compute.js";
-import { computedAs, ID_OR_LIST, idList, type ModelConfig, readModelConfig } from "./config.js";
+import { computedAs, type ModelConfig, readModelConfig } from "./config.js";
+import { ID_OR_LIST, idList } from "./config-keys.js";
 import { ModelError } from "./errors.js";
 import { readJsonIfAny } from "./json.js";
 import { loadTokenizer, type Tokenizer } from "./tokenizer.js";

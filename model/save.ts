@@ -2,8 +2,9 @@
 import { constants, copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fromFloat32, type StreamedTensor, writeCheckpoint } from "safetensors-ts";
+import { textConfig } from "./config.js";
 import { ModelError } from "./errors.js";
-import { configWithDtype, type Dtype } from "./json.js";
+import { configWithDtype, type Dtype, type JsonObject } from "./json.js";
 
 /** Files that belong to a model beside its config and weights. */
 export const SIDE_FILES = [
@@ -37,10 +38,18 @@ export async function saveModel(
   });
   await replaceFolder(dir, async (partial) => {
     await copySideFiles(from, partial);
-    const config = await readFile(join(from, "config.json"), "utf8");
-    await writeFile(join(partial, "config.json"), configWithDtype(config, dtype));
+    await writeFile(join(partial, "config.json"), configWithDtype(await textConfigOf(from), dtype));
     await writeCheckpoint(partial, tensors);
   });
+}
+
+/** The text of a folder's config.json; of a model that sees images as well, that of its text part. */
+async function textConfigOf(dir: string): Promise<string> {
+  const path = join(dir, "config.json");
+  const text = await readFile(path, "utf8");
+  const whole = JSON.parse(text) as JsonObject;
+  const config = textConfig(path, whole);
+  return config === whole ? text : `${JSON.stringify(config, null, 2)}\n`;
 }
 
 /** Copies those of the files, all of SIDE_FILES if none are named, that `from` has. */

@@ -1,8 +1,21 @@
-/** Names and shapes of Gemma 2's tensors, as in its checkpoints. Imports no TensorFlow, so that plans need none. */
+/** Names and shapes of a model's tensors, as in its checkpoints. Imports no TensorFlow, so that plans need none. */
 import type { ModelConfig } from "./config.js";
 
 /** Name of the embedding matrix [V, D], which is the head as well. */
 export const EMBEDDING = "model.embed_tokens.weight";
+
+/** Name of the head [labels, D] of a model for sequence classification. */
+export const SCORE = "score.weight";
+
+/**
+ * The name of a checkpoint's tensor in the text model, as a checkpoint of that alone has it; null for parts that see
+ * images. Gemma 3's checkpoints with vision begin with `language_model.model.`, or, as transformers names its modules since
+ * version 4.52, with `model.language_model.`.
+ */
+export function textName(name: string): string | null {
+  if (/^(model\.)?(vision_tower|multi_modal_projector)\./.test(name)) return null;
+  return name.replace(/^language_model\./, "").replace(/^model\.language_model\./, "model.");
+}
 
 /** The name of a layer's tensor by the part that all layers share, such as "mlp.up_proj". */
 export const layerTensor = (layer: number, name: string): string => `model.layers.${layer}.${name}.weight`;
@@ -31,10 +44,14 @@ export function parameterShapes(config: ModelConfig): Record<string, number[]> {
     of("post_attention_layernorm", D);
     of("post_feedforward_layernorm", D);
     of("pre_feedforward_layernorm", D);
+    if (config.normsQueriesAndKeys) of("self_attn.k_norm", H);
     of("self_attn.k_proj", K * H, D);
     of("self_attn.o_proj", D, N * H);
+    if (config.normsQueriesAndKeys) of("self_attn.q_norm", H);
     of("self_attn.q_proj", N * H, D);
     of("self_attn.v_proj", K * H, D);
   }
-  return { ...shapes, "model.norm.weight": [D] };
+  shapes["model.norm.weight"] = [D];
+  if (config.numLabels !== null) shapes[SCORE] = [config.numLabels, D];
+  return shapes;
 }

@@ -3,7 +3,7 @@ import { openCheckpoint, type TensorInfo, toFloat32 } from "safetensors-ts";
 import { bfloat16Tensor, tf, toBfloat16 } from "tfjs-jit";
 import type { ModelConfig } from "./config.js";
 import { ModelError } from "./errors.js";
-import { EMBEDDING, parameterShapes } from "./shapes.js";
+import { EMBEDDING, parameterShapes, textName } from "./shapes.js";
 
 type Checkpoint = Awaited<ReturnType<typeof openCheckpoint>>;
 
@@ -26,13 +26,15 @@ export async function* readWeights(
   const checkpoint = await openCheckpoint(dir);
   try {
     const shapes = parameterShapes(config);
-    checkHeaders(dir, checkpoint.tensors, shapes);
-    await checkHead(dir, checkpoint);
+    const infos = textTensors(checkpoint.tensors);
+    checkHeaders(dir, infos, shapes);
+    await checkHead(dir, checkpoint, infos);
     for (const [name, shape] of Object.entries(shapes)) {
       const storage = storageOf(name);
-      const isStored = checkpoint.info(name).dtype === "BF16";
+      const { name: stored, dtype } = infos.get(name)!;
+      const isStored = dtype === "BF16";
       if (isStored && storage !== "float32") {
-        const data = await checkpoint.read(name);
+        const data = await checkpoint.read(stored);
         const bits = new Uint16Array(data.buffer, data.byteOffset, data.length / 2);
         checkFinite(
           dir,
@@ -43,7 +45,7 @@ export async function* readWeights(
         );
         yield [name, bfloat16Tensor(bits, shape)];
       } else {
-        const values = await checkpoint.readFloat32(name);
+        const values = await checkpoint.readFloat32(stored);
         checkFinite(
           dir,
           name,
@@ -82,8 +84,13 @@ function rounded(tensor: tf.Tensor): tf.Tensor {
   return bfloat16;
 }
 
-function checkHeaders(dir: string, tensors: readonly TensorInfo[], shapes: Record<string, number[]>): void {
-  const infos = new Map(tensors.map((info) => [info.name, info]));
+/** What a checkpoint holds of the text model, by its names there. */
+function textTensors(tensors: readonly TensorInfo[]): Map<string, TensorInfo> {
+  const named = tensors.map((info) => [textName(info.name), info] as const);
+  return new Map(named.flatMap(([name, info]) => (name === null ? [] : [[name, info]])));
+}
+
+function checkHeaders(dir: string, infos: ReadonlyMap<string, TensorInfo>, shapes: Record<string, number[]>): void {
   const expected: Record<string, number[]> = infos.has(HEAD) ? { ...shapes, [HEAD]: shapes[EMBEDDING]! } : shapes;
   for (const [name, shape] of Object.entries(expected)) {
     const info = infos.get(name);
@@ -95,16 +102,17 @@ function checkHeaders(dir: string, tensors: readonly TensorInfo[], shapes: Recor
       throw new ModelError(dir, `tensor "${name}" has dtype ${info.dtype}, expected F32, BF16 or F16`);
     }
   }
-  const unexpected = tensors.find((info) => !(info.name in expected));
+  const unexpected = [...infos].find(([name]) => !(name in expected));
   if (unexpected) {
-    throw new ModelError(dir, `tensor "${unexpected.name}" is no part of the model that config.json describes`);
+    throw new ModelError(dir, `tensor "${unexpected[1].name}" is no part of the model that config.json describes`);
   }
 }
 
 /** A head that differs from the embedding is another model: transformers would not tie them. */
-async function checkHead(dir: string, checkpoint: Checkpoint): Promise<void> {
-  if (!checkpoint.tensors.some((info) => info.name === HEAD)) return;
-  const [head, embedding] = [await checkpoint.read(HEAD), await checkpoint.read(EMBEDDING)];
+async function checkHead(dir: string, checkpoint: Checkpoint, infos: ReadonlyMap<string, TensorInfo>): Promise<void> {
+  if (!infos.has(HEAD)) return;
+  const read = (name: string) => checkpoint.read(infos.get(name)!.name);
+  const [head, embedding] = [await read(HEAD), await read(EMBEDDING)];
   if (Buffer.compare(head, embedding) !== 0) {
     throw new ModelError(dir, `tensor "${HEAD}" differs from "${EMBEDDING}", expected the same values (a tied head)`);
   }

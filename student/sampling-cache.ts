@@ -5,8 +5,9 @@
  * Shape suffixes: B prompts of P slots, M completions; S slots, K key/value heads, H head size.
  */
 import { gatherRows, tf } from "tfjs-jit";
-import type { Block, ByType, Keys } from "../model/attention.js";
+import type { Block, Keys } from "../model/attention.js";
 import type { ModelConfig } from "../model/config.js";
+import type { ByType } from "../model/config-keys.js";
 import type { Cache, Slots } from "../model/forward.js";
 
 const int = (value: number) => tf.scalar(value, "int32");

@@ -4,11 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parseModelConfig, readModelConfig } from "../../model/config.js";
+import { everyType } from "../../model/config-keys.js";
+import { parameterShapes } from "../../model/shapes.js";
 import { newFolder } from "./folder.js";
 import { fixture } from "./golden.js";
 
 const tiny = {
-  modelType: "gemma2",
   vocabSize: 384,
   hiddenSize: 64,
   intermediateSize: 160,
@@ -18,7 +19,9 @@ const tiny = {
   headDim: 24,
   maxPositionEmbeddings: 128,
   rmsNormEps: 1e-6,
-  ropeTheta: 10000,
+  rope: everyType({ theta: 10000, factor: 1 }),
+  normsQueriesAndKeys: false,
+  numLabels: null,
   queryPreAttnScalar: 20,
   slidingWindow: 8,
   layerTypes: ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
@@ -80,10 +83,44 @@ describe("parseModelConfig", () => {
     expect(parse({ eos_token_id: null }).eosTokenIds).toEqual([]);
   });
 
-  const rope = 'a positive rope_theta and rope_type "default" (scaled rotary positions are not supported)';
+  test("reads linear scaling of rotary positions in either style", () => {
+    const scaled = everyType({ theta: 10000, factor: 8 });
+    expect(parse({ rope_scaling: { type: "linear", factor: 8 } }).rope).toEqual(scaled);
+    expect(parse({ rope_parameters: { rope_type: "linear", rope_theta: 1e4, factor: 8 } }).rope).toEqual(scaled);
+  });
+
+  test.each([
+    ["google/gemma-2-2b", 2304, 26, 8, 4, 256, 9216, 256],
+    ["google/gemma-2-9b", 3584, 42, 16, 8, 256, 14336, 256],
+    ["google/gemma-2-27b", 4608, 46, 32, 16, 128, 36864, 144],
+  ])("reads the values of %s", (_, hidden, layers, heads, groups, headDim, mlp, scalar) => {
+    const read = parse({
+      hidden_size: hidden,
+      num_hidden_layers: layers,
+      num_attention_heads: heads,
+      num_key_value_heads: groups,
+      head_dim: headDim,
+      intermediate_size: mlp,
+      query_pre_attn_scalar: scalar,
+      cache_implementation: "hybrid",
+      hidden_act: "gelu_pytorch_tanh",
+      sliding_window: 4096,
+    });
+    const shapes = parameterShapes(read);
+    expect(Object.keys(shapes)).toHaveLength(2 + 11 * layers);
+    expect(shapes["model.layers.0.self_attn.q_proj.weight"]).toEqual([heads * headDim, hidden]);
+    expect(shapes["model.layers.0.self_attn.k_proj.weight"]).toEqual([groups * headDim, hidden]);
+    expect(read).toMatchObject({ vocabSize: 256000, maxPositionEmbeddings: 8192, queryPreAttnScalar: scalar });
+  });
+
+  const rope = 'a positive rope_theta and rope_type "default", or "linear" with a positive factor';
   test.each<[string, Record<string, unknown>, string]>([
-    ["another model", { model_type: "llama" }, '"model_type" is "llama", expected one of gemma2'],
-    ["no model type", { model_type: undefined }, '"model_type" is undefined, expected one of gemma2'],
+    ["another model", { model_type: "llama" }, '"model_type" is "llama", expected one of gemma2, gemma3_text, gemma3'],
+    [
+      "no model type",
+      { model_type: undefined },
+      '"model_type" is undefined, expected one of gemma2, gemma3_text, gemma3',
+    ],
     ["text for a size", { hidden_size: "64" }, '"hidden_size" is "64", expected a positive integer'],
     ["a fractional size", { head_dim: 24.5 }, '"head_dim" is 24.5, expected a positive integer'],
     ["an odd head size", { head_dim: 25 }, '"head_dim" is 25, expected an even number'],
@@ -116,8 +153,13 @@ describe("parseModelConfig", () => {
     ],
     [
       "scaled rotary positions",
-      { rope_scaling: { type: "linear", factor: 2 } },
-      `"rope_scaling" is {"type":"linear","factor":2}, expected ${rope}`,
+      { rope_scaling: { type: "dynamic", factor: 2 } },
+      `"rope_scaling" is {"type":"dynamic","factor":2}, expected ${rope}`,
+    ],
+    [
+      "a scaling factor of zero",
+      { rope_scaling: { type: "linear", factor: 0 } },
+      `"rope_scaling" is {"type":"linear","factor":0}, expected ${rope}`,
     ],
     [
       "scaled rope_parameters",

@@ -1,9 +1,10 @@
-/** Gemma 2 against transformers: the golden files are in float32, with left-padded rows longer than the window. */
+/** Gemma 2 and 3 against transformers: the golden files are in float32, with left-padded rows longer than the window. */
 import { jit, tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Block, everyType } from "../../model/attention.js";
+import type { Block } from "../../model/attention.js";
 import type { Segment } from "../../model/compute.js";
 import { computedAs, type ModelConfig, readModelConfig } from "../../model/config.js";
+import { everyType } from "../../model/config-keys.js";
 import {
   type Cache,
   emptyCache,
@@ -43,7 +44,7 @@ function leftPadded(ids_BT: tf.Tensor2D, attention_BT: tf.Tensor2D): Block {
   return { ...inRows(ids_BT, positions(attention_BT)), layout: { token_BT: attended_BT, slot_M } };
 }
 
-const models = ["gemma2-tiny", "gemma2-tiny-bf16-sharded"];
+const models = ["gemma2-tiny", "gemma2-tiny-bf16-sharded", "gemma3-tiny"];
 const ways: [string, string][] = [
   ["op by op", "0"],
   ["jit", "1"],
@@ -74,9 +75,14 @@ describe.each(models)("%s", (name) => {
     const wholeRows: Rows = (w, ids_BT, attention_BT) =>
       forward(w, config, leftPadded(ids_BT, attention_BT)).hidden_MD.reshape([...ids_BT.shape, -1]);
     const inLoops =
-      (...segments: Segment[]): Rows =>
-      (w, ids_BT, attention_BT) =>
-        forwardInLoops(w, config, leftPadded(ids_BT, attention_BT), null, segments).reshape([...ids_BT.shape, -1]);
+      (segmentsOf: (layers: number) => Segment[]): Rows =>
+      (w, ids_BT, attention_BT) => {
+        const segments = segmentsOf(config.numHiddenLayers);
+        return forwardInLoops(w, config, leftPadded(ids_BT, attention_BT), null, segments).reshape([
+          ...ids_BT.shape,
+          -1,
+        ]);
+      };
     const wholeLogits = (w: Weights, hidden_BTD: tf.Tensor3D): tf.Tensor3D => {
       const [B, T, D] = hidden_BTD.shape;
       return logits(w, config, hidden_BTD.reshape([B * T, D])).reshape([B, T, -1]);
@@ -95,8 +101,14 @@ describe.each(models)("%s", (name) => {
 
     test.each([
       ["layer by layer", wholeRows],
-      ["with its layers in one loop", inLoops({ first: 0, count: 4 })],
-      ["with its layers in loops", inLoops({ first: 0, count: 1 }, { first: 1, count: 3 })],
+      ["with its layers in one loop", inLoops((count) => [{ first: 0, count }])],
+      [
+        "with its layers in loops",
+        inLoops((layers) => [
+          { first: 0, count: 1 },
+          { first: 1, count: layers - 1 },
+        ]),
+      ],
     ])("%s, the loss and its gradient by every parameter are those of transformers", (_, rowsOf) => {
       const run = jit((w: Weights, ids: tf.Tensor2D, attention: tf.Tensor2D) => {
         const names = Object.keys(w);

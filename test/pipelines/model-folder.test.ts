@@ -54,7 +54,7 @@ const cases: [
     "another kind of model",
     arithmetic,
     (model) => setKeys(join(model, "config.json"), { model_type: "llama" }),
-    'model/config.json: "model_type" is "llama", expected one of gemma2',
+    'model/config.json: "model_type" is "llama", expected one of gemma2, gemma3_text, gemma3',
   ],
   [
     "no weights",
