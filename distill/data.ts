@@ -33,15 +33,32 @@ export class DataError extends Error {
 const maxListed = 10;
 const roles = ["system", "user", "assistant"];
 
-/**
- * Reads a JSONL file whole. Blank lines are skipped, but count as lines. Rows of token ids are for models that are used,
- * not for training: only with `acceptIds` is `ids` more than an unknown key.
- * @throws DataError with the first 10 mistakes, or where the file is missing or holds no row
- */
-export async function readRows(path: string, { acceptIds = false } = {}): Promise<Row[]> {
-  const text = await readFile(path, "utf8").catch((error: Error) => {
+/** The text of a data file. */
+export const readData = (path: string): Promise<string> =>
+  readFile(path, "utf8").catch((error: Error) => {
     throw new DataError(`${path}: cannot be read: ${error.message}`);
   });
+
+/** What is more than an unknown key: both are for models that are used, not for training. */
+export type Accepted = {
+  /** `ids`. */
+  readonly acceptIds?: boolean;
+  /** `choices`, a list of texts, of which `answer` is one or says which. */
+  readonly acceptChoices?: boolean;
+};
+
+/**
+ * Reads a JSONL file whole.
+ * @throws DataError with the first 10 mistakes, or where the file is missing or holds no row
+ */
+export const readRows = async (path: string, accepted: Accepted = {}): Promise<Row[]> =>
+  parseRows(path, await readData(path), accepted);
+
+/**
+ * The rows of a JSONL text; `path` says in errors where it is from. Blank lines are skipped, but count as lines.
+ * @throws DataError with the first 10 mistakes, or where there is no row
+ */
+export function parseRows(path: string, text: string, accepted: Accepted = {}): Row[] {
   const rows: Row[] = [];
   const mistakes: string[] = [];
   for (const [index, line] of text
@@ -52,7 +69,7 @@ export async function readRows(path: string, { acceptIds = false } = {}): Promis
     const where = `${path}:${index + 1}`;
     const row = parseObject(line);
     const found =
-      row === undefined ? [`expected a JSON object, got ${shorten(line.trim())}`] : rowMistakes(row, acceptIds);
+      row === undefined ? [`expected a JSON object, got ${shorten(line.trim())}`] : rowMistakes(row, accepted);
     mistakes.push(...found.map((mistake) => `${where}: ${mistake}`));
     rows.push({ ...row, [place]: where });
   }
@@ -74,10 +91,11 @@ function parseObject(line: string): Record<string, unknown> | undefined {
   }
 }
 
-function rowMistakes(row: Record<string, unknown>, acceptIds: boolean): string[] {
-  if (acceptIds && row.ids !== undefined) return idsMistakes(row.ids);
-  const mistakes: string[] = [];
-  for (const key of ["prompt", "answer", "completion"]) {
+function rowMistakes(row: Record<string, unknown>, { acceptIds = false, acceptChoices = false }: Accepted): string[] {
+  const hasChoices = acceptChoices && row.choices !== undefined;
+  if (acceptIds && row.ids !== undefined && !hasChoices) return idsMistakes(row.ids);
+  const mistakes = hasChoices ? choicesMistakes(row) : [];
+  for (const key of hasChoices ? ["prompt"] : ["prompt", "answer", "completion"]) {
     const value = row[key];
     if (value === undefined || typeof value === "string") continue;
     const hint = Array.isArray(value) && key === "prompt" ? ` (a conversation goes under "messages")` : "";
@@ -85,7 +103,7 @@ function rowMistakes(row: Record<string, unknown>, acceptIds: boolean): string[]
   }
   if (row.messages !== undefined) mistakes.push(...messagesMistakes(row.messages));
   if (row.prompt === undefined && row.messages === undefined) {
-    const expected = `${acceptIds ? '"ids", ' : ""}"prompt" or "messages"`;
+    const expected = `${acceptIds && !hasChoices ? '"ids", ' : ""}"prompt" or "messages"`;
     mistakes.push(`expected ${expected}, got ${Object.keys(row).join(", ") || "no keys"}`);
   } else if (row.prompt !== undefined && row.messages !== undefined) {
     mistakes.push(`expected "prompt" or "messages", got both`);
@@ -100,6 +118,17 @@ function idsMistakes(ids: unknown): string[] {
   if (ids.length === 0) return ["ids: expected at least one token id, got an empty list"];
   const wrong = ids.findIndex((id) => !Number.isInteger(id) || id < 0);
   return wrong < 0 ? [] : [`ids[${wrong}]: expected a token id, got ${describe(ids[wrong])}`];
+}
+
+function choicesMistakes({ choices, answer }: Record<string, unknown>): string[] {
+  if (!Array.isArray(choices)) return [`choices: expected a list of texts, got ${describe(choices)}`];
+  const wrong = choices.findIndex((choice) => typeof choice !== "string" || choice === "");
+  if (wrong >= 0)
+    return [`choices[${wrong}]: expected a text of at least one character, got ${describe(choices[wrong])}`];
+  if (choices.length < 2) return [`choices: expected two or more, got ${choices.length}`];
+  const isIndex = Number.isInteger(answer) && (answer as number) >= 0 && (answer as number) < choices.length;
+  if (isIndex || choices.includes(answer)) return [];
+  return [`answer: expected one of the choices, or its index from 0 to ${choices.length - 1}, got ${describe(answer)}`];
 }
 
 /** The conversation must hold a prompt: it ends with a message of the user, or with the assistant's answer to one. */

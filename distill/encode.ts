@@ -18,10 +18,23 @@ export async function promptIds({ chat }: ModelFolder, row: Row, system: SystemP
     if (row.prompt !== undefined && !chat.hasTemplate) return await chat.textIds(row.prompt);
     return await chat.promptIds(promptMessages(row, system));
   } catch (error) {
-    if (!(error instanceof ModelError)) throw error;
-    throw new DataError(`${row[place] ?? "row"}: ${error.message}`, { cause: error });
+    throw asDataError(row, error);
   }
 }
+
+/** The same prompt as text. */
+export function promptText({ chat }: ModelFolder, row: Row, system: SystemPolicy): string {
+  try {
+    if (row.prompt !== undefined && !chat.hasTemplate) return row.prompt;
+    return chat.renderPrompt(promptMessages(row, system));
+  } catch (error) {
+    throw asDataError(row, error);
+  }
+}
+
+/** What the model says of a row, with the row's place. */
+const asDataError = (row: Row, error: unknown): unknown =>
+  error instanceof ModelError ? new DataError(`${row[place] ?? "row"}: ${error.message}`, { cause: error }) : error;
 
 /**
  * The rows' prompts.

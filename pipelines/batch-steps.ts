@@ -2,8 +2,9 @@
 import type { TaskContext } from "./events.js";
 
 /**
- * Calls `run` for each batch of `size` items in their order (the last may be smaller). It returns how many tokens it
- * dealt with; what is told with each step is the mean speed so far. The task can be stopped between two batches.
+ * Calls `run` for each batch of `size` items in their order (the last may be smaller), from batch `first` on. It returns
+ * how many tokens it dealt with; what is told with each step is the mean speed so far. The task can be stopped between
+ * two batches.
  */
 export async function runBatches<T>(
   stage: string,
@@ -11,12 +12,14 @@ export async function runBatches<T>(
   size: number,
   { emit, signal, breathe }: TaskContext,
   run: (batch: readonly T[], index: number) => Promise<number>,
+  first = 0,
 ): Promise<void> {
   const steps = Math.ceil(items.length / size);
   const startMs = performance.now();
   let tokens = 0;
-  emit({ type: "stage", stage, steps, done: 0 });
-  for (let index = 0; index < steps; index++) {
+  emit({ type: "stage", stage, steps, done: first });
+  if (first === steps) return;
+  for (let index = first; index < steps; index++) {
     await breathe();
     signal.throwIfAborted();
     tokens += await run(items.slice(index * size, (index + 1) * size), index);

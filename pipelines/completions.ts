@@ -2,14 +2,16 @@
 import { deriveSeed } from "../distill/batches.js";
 import type { Row } from "../distill/data.js";
 import { listPrompts, sizesOf } from "../model/batch.js";
+import { ModelError } from "../model/errors.js";
 import type { ModelFolder } from "../model/load.js";
 import { loadParameters } from "../model/loaded.js";
 import { disposeParameters } from "../model/parameters.js";
 import { type Completion, sampleCompletions } from "../student/sample.js";
-import { runBatches } from "./batch-steps.js";
 import type { EncodedRow } from "./encoded-rows.js";
 import type { TaskContext } from "./events.js";
-import { inOrder, longestFirst } from "./length-order.js";
+import { longestFirst } from "./length-order.js";
+import { type RowWork, writeRows } from "./row-output.js";
+import { cutAtStop } from "./stop-strings.js";
 
 /** As the flags of `heddle generate` say. */
 export type CompletionOptions = {
@@ -19,24 +21,34 @@ export type CompletionOptions = {
   readonly topP: number;
   readonly seed: number;
   readonly batchSize: number;
+  /** Completions of each row. @default 1 */
+  readonly samples?: number;
+  /** Texts that end a completion, as cutAtStop says. @default none */
+  readonly stop?: readonly string[];
 };
 
-/** Batches whose rows are sorted by length: that many completions may wait for one before them. */
+/** A completion, and its text where the model has a tokenizer: without a stop token or text. */
+export type CompletionOfRow = Completion & { readonly text: string | undefined };
+
+/** Batches whose rows are sorted by length. */
 const SORTED_TOGETHER = 32;
 
 /**
- * Samples a completion of each row and hands it to `use`, in the order of the rows. A completion also ends where prompt
- * and completion reach max_position_embeddings. Batches, shapes and random numbers follow from rows and options alone.
+ * Samples completions of each row and writes what `linesOf` makes of them. A completion also ends where prompt and
+ * completion reach max_position_embeddings. Batches, shapes and random numbers follow from rows and options alone.
  */
 export async function completeRows(
-  stage: string,
   folder: ModelFolder,
   rows: readonly EncodedRow[],
-  { batchSize, seed, maxNewTokens, ...choice }: CompletionOptions,
+  { batchSize, seed, maxNewTokens, samples = 1, stop = [], ...choice }: CompletionOptions,
+  output: Pick<RowWork<EncodedRow>, "stage" | "out" | "identity" | "linesPerRow" | "onResult">,
   context: TaskContext,
-  use: (row: Row, completion: Completion) => Promise<void>,
+  linesOf: (row: Row, completions: readonly CompletionOfRow[]) => string,
 ): Promise<void> {
-  const { stopIds } = folder;
+  const { dir, stopIds, tokenizer } = folder;
+  if (stop.length > 0 && tokenizer === null) {
+    throw new ModelError(dir, "no tokenizer.json, needed to find --stop in completions");
+  }
   const { config, parameters } = await loadParameters(folder);
   try {
     const room = rows.map(({ ids }) => config.maxPositionEmbeddings - ids.length);
@@ -49,30 +61,37 @@ export async function completeRows(
     const size = Math.min(batchSize, rows.length);
     const sizes = sizesOf(
       rows.map(({ ids }) => ids),
-      { rows: size, samples: 1, maxNewTokens: slots },
+      { rows: size, samples, maxNewTokens: slots },
     );
-
-    const sorted = longestFirst(rows, ({ ids }) => ids.length, SORTED_TOGETHER * size);
-    const hand = inOrder(({ row, completion }: { row: Row; completion: Completion }) => use(row, completion));
-    await runBatches(stage, sorted, size, context, async (batch, index) => {
+    const cut = async ({ ids, logprobs }: Completion, most: number): Promise<CompletionOfRow> => {
+      const kept = ids.slice(0, most);
+      if (tokenizer === null) return { ids: kept, logprobs: logprobs.slice(0, most), text: undefined };
+      const stopped = await cutAtStop(tokenizer, kept, stop);
+      return { ...stopped, logprobs: logprobs.slice(0, stopped.ids.length) };
+    };
+    const run: RowWork<EncodedRow>["run"] = async (batch, index) => {
       const full = Array.from({ length: size }, (_, i) => batch[i % batch.length]!.row.ids);
-      const completions = sampleCompletions(parameters, config, listPrompts(full, sizes), {
+      const sampled = sampleCompletions(parameters, config, listPrompts(full, sizes), {
         ...choice,
-        samples: 1,
+        samples,
         maxNewTokens: slots,
         logprobTemperature: 1,
         stopIds,
         seed: deriveSeed(seed, "generate", index),
       });
-      let tokens = 0;
-      for (const [i, { place, row }] of batch.entries()) {
-        const end = config.maxPositionEmbeddings - row.ids.length;
-        const ids = completions[i]!.ids.slice(0, end);
-        await hand(place, { row: row.row, completion: { ids, logprobs: completions[i]!.logprobs.slice(0, end) } });
-        tokens += ids.length;
-      }
-      return tokens;
-    });
+      const ofRows = await Promise.all(
+        batch.map(({ row: { ids } }, i) => {
+          const own = sampled.slice(i * samples, (i + 1) * samples);
+          return Promise.all(own.map((one) => cut(one, config.maxPositionEmbeddings - ids.length)));
+        }),
+      );
+      return {
+        results: batch.map(({ row: { row } }, i) => linesOf(row, ofRows[i]!)),
+        tokens: ofRows.flat().reduce((sum, { ids }) => sum + ids.length, 0),
+      };
+    };
+    const sorted = longestFirst(rows, ({ ids }) => ids.length, SORTED_TOGETHER * size);
+    await writeRows({ ...output, rows: sorted, size, run }, context);
   } finally {
     disposeParameters(parameters);
   }

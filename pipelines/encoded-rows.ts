@@ -1,28 +1,49 @@
 /** Rows of data as token ids of one model: what `heddle score`, `generate` and `eval` work on. Checked before anything runs. */
-import { completionText, DataError, place, type Row, readRows, type SystemPolicy } from "../distill/data.js";
-import { encodeCompletions, promptIds } from "../distill/encode.js";
+import { completionText, DataError, parseRows, place, type Row, readData, type SystemPolicy } from "../distill/data.js";
+import { encodeCompletions, promptIds, promptText } from "../distill/encode.js";
 import type { ComputeDtype } from "../model/compute.js";
 import type { ModelFolder } from "../model/load.js";
+import type { ScoreRequest } from "../teacher/teacher.js";
 
 export type EncodedRow = { readonly row: Row; readonly ids: readonly number[] };
+
+/** A row, and for each choice the tokens of prompt and choice; those of the choice are ids[from], ids[from + 1], ... */
+export type EncodedChoices = { readonly row: Row; readonly choices: readonly ScoreRequest[] };
 
 /** A model folder, and what its weights are kept and multiplied in (float32 unless told otherwise). */
 export type ModelOptions = { readonly model: string; readonly dtype?: ComputeDtype };
 
-/** What to read, and what a system message leads to. */
-export type DataOptions = { readonly data: string; readonly system: SystemPolicy };
+/** What to read, and how it is read. */
+export type DataOptions = {
+  /** A file; where there is a `text`, what errors call that. */
+  readonly data: string;
+  /** The rows, where they are from no file. */
+  readonly text?: string;
+  /** What a system message leads to. */
+  readonly system: SystemPolicy;
+  /** Prompts are texts as they are, also where the model has a template. @default false */
+  readonly ignoreChatTemplate?: boolean;
+};
+
+/** The rows' text, once it was read. */
+export type Rows = DataOptions & { readonly text: string };
+
+export const openRows = async (options: DataOptions): Promise<Rows> => ({
+  ...options,
+  text: options.text ?? (await readData(options.data)),
+});
 
 /**
  * What `score` scores: `ids` as they are; else the prompt as `generate` takes it, followed by the row's completion (or
  * the assistant's last message) and the token that ends it, as training sees them.
- * @throws DataError with FILE:LINE where a row is none, or its ids do not fit the model
+ * @throws DataError with FILE:LINE where a row is none, its ids do not fit the model, or are more than `maxTokens`
  */
-export async function readSequences(folder: ModelFolder, { data, system }: DataOptions): Promise<EncodedRow[]> {
-  const rows = await readRows(data, { acceptIds: true });
-  return encodeRows(folder, rows, folder.config.maxPositionEmbeddings, async (row) => {
-    const prompt = await promptIds(folder, row, system);
+export async function readSequences(folder: ModelFolder, rows: Rows, limit: Limit): Promise<EncodedRow[]> {
+  const of = asTold(folder, rows);
+  return encodeRows(folder, parse(rows), limit, async (row) => {
+    const prompt = await promptIds(of, row, rows.system);
     if (completionText(row) === undefined) return prompt;
-    const [completion] = await encodeCompletions(folder, [{ row, prompt }], Infinity);
+    const [completion] = await encodeCompletions(of, [{ row, prompt }], Infinity);
     return [...prompt, ...completion!];
   });
 }
@@ -31,37 +52,89 @@ export async function readSequences(folder: ModelFolder, { data, system }: DataO
  * What `generate` continues: `ids` as they are, or the conversation up to its last message of the user.
  * @throws DataError with FILE:LINE where a row is none, or its ids leave no room for a new token
  */
-export async function readPrompts(folder: ModelFolder, { data, system }: DataOptions): Promise<EncodedRow[]> {
-  const rows = await readRows(data, { acceptIds: true });
-  return encodeRows(folder, rows, folder.config.maxPositionEmbeddings - 1, (row) => promptIds(folder, row, system));
+export async function readPrompts(folder: ModelFolder, rows: Rows): Promise<EncodedRow[]> {
+  const of = asTold(folder, rows);
+  const { maxPositionEmbeddings } = folder.config;
+  const limit = { tokens: maxPositionEmbeddings - 1, why: contextLimit(maxPositionEmbeddings) };
+  return encodeRows(folder, parse(rows), limit, (row) => promptIds(of, row, rows.system));
 }
 
-/** Encoded at a time: the tokenizer has threads of its own. */
-const ROWS_AT_ONCE = 512;
+/**
+ * The choices of each row after its prompt. As in lm-evaluation-harness, prompt and choice are encoded as one text, and the
+ * choice is what comes after as many tokens as the prompt alone has; blanks at the prompt's end belong to the choice.
+ * @throws DataError with FILE:LINE where a row has no choices, no answer among them, or does not fit the model
+ */
+export async function readChoices(folder: ModelFolder, rows: Rows): Promise<EncodedChoices[]> {
+  const of = asTold(folder, rows);
+  const { maxPositionEmbeddings } = folder.config;
+  return eachRow(parse(rows), async (row) => {
+    const where = row[place];
+    if (row.choices === undefined)
+      throw new DataError(`${where}: choices: expected a list of texts, as other rows have, got none`);
+    const prompt = promptText(of, row, rows.system);
+    const known = (await of.chat.textIds(prompt.trimEnd())).length;
+    if (known === 0) throw new DataError(`${where}: prompt: expected a token for the choices to follow, got none`);
+    const choices = (row.choices as string[]).map(async (choice, i) => {
+      const ids = await of.chat.textIds(prompt + choice);
+      const which = `${where}: choices[${i}]`;
+      if (ids.length <= known) throw new DataError(`${which}: expected a token of its own after the prompt, got none`);
+      if (ids.length <= maxPositionEmbeddings) return { ids, from: known };
+      const limit = `expected at most ${maxPositionEmbeddings} (${contextLimit(maxPositionEmbeddings)})`;
+      throw new DataError(`${which}: has ${ids.length} tokens with its prompt, ${limit}`);
+    });
+    return { row, choices: await Promise.all(choices) };
+  });
+}
+
+/** Whether any of the rows has choices. */
+export const hasChoices = (rows: Rows): boolean => parse(rows).some(({ choices }) => choices !== undefined);
+
+/** Most tokens of a row, and why. */
+export type Limit = { readonly tokens: number; readonly why: string };
+
+export const contextLimit = (maxPositionEmbeddings: number): string =>
+  `max_position_embeddings of the model is ${maxPositionEmbeddings}`;
+
+function parse({ data, text, ignoreChatTemplate = false }: Rows): Row[] {
+  const rows = parseRows(data, text, { acceptIds: true, acceptChoices: true });
+  const conversation = ignoreChatTemplate ? rows.find(({ ids, messages }) => messages && !ids) : undefined;
+  if (!conversation) return rows;
+  throw new DataError(
+    `${conversation[place]}: messages: expected a prompt, since --ignore-chat-template leaves nothing to render a conversation with`,
+  );
+}
+
+/** A model whose template shall not be used has none. */
+const asTold = (folder: ModelFolder, { ignoreChatTemplate = false }: DataOptions): ModelFolder =>
+  ignoreChatTemplate ? { ...folder, chat: { ...folder.chat, hasTemplate: false } } : folder;
 
 /** `encode` gets the rows that are no ids yet. */
-async function encodeRows(
+const encodeRows = (
   { config }: ModelFolder,
   rows: readonly Row[],
-  maxTokens: number,
+  limit: Limit,
   encode: (row: Row) => Promise<readonly number[]>,
-): Promise<EncodedRow[]> {
-  const encodeOne = async (row: Row): Promise<EncodedRow> => {
+): Promise<EncodedRow[]> =>
+  eachRow(rows, async (row) => {
     const ids = row.ids ?? (await encode(row));
     const wrong = ids.findIndex((id) => id >= config.vocabSize);
     if (wrong >= 0) {
       const range = `0 to ${config.vocabSize - 1} (vocab_size of the model)`;
       throw new DataError(`${row[place]}: ids[${wrong}]: expected a token id from ${range}, got ${ids[wrong]}`);
     }
-    if (ids.length > maxTokens) {
-      const context = `max_position_embeddings of the model is ${config.maxPositionEmbeddings}`;
-      throw new DataError(`${row[place]}: has ${ids.length} tokens, expected at most ${maxTokens} (${context})`);
+    if (ids.length > limit.tokens) {
+      throw new DataError(`${row[place]}: has ${ids.length} tokens, expected at most ${limit.tokens} (${limit.why})`);
     }
     return { row, ids };
-  };
-  const encoded: EncodedRow[] = [];
+  });
+
+/** Encoded at a time: the tokenizer has threads of its own. */
+const ROWS_AT_ONCE = 512;
+
+async function eachRow<T>(rows: readonly Row[], encode: (row: Row) => Promise<T>): Promise<T[]> {
+  const encoded: T[] = [];
   for (let begin = 0; begin < rows.length; begin += ROWS_AT_ONCE) {
-    encoded.push(...(await Promise.all(rows.slice(begin, begin + ROWS_AT_ONCE).map(encodeOne))));
+    encoded.push(...(await Promise.all(rows.slice(begin, begin + ROWS_AT_ONCE).map(encode))));
   }
   return encoded;
 }

@@ -11,6 +11,8 @@ export type TaskEvent =
   | { type: "step"; stage: string; step: number; metrics: Record<string, number> }
   /** `what` was compiled, once for its shapes, and run for the first time in `seconds`. */
   | { type: "compile"; what: string; seconds: number }
+  /** A piece of the result, for stdout as it is. */
+  | { type: "text"; text: string }
   /** A line for the reader. */
   | { type: "note"; text: string }
   /** A line that the task's process wrote to stdout or stderr and that is no noise. */

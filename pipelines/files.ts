@@ -1,6 +1,6 @@
 /** Files that are whole at every instant: a reader, or a run that starts after a kill, sees the old one or the new one. */
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { closeSync, fsyncSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 
 /** A file under way beside the one that it will replace. */
 export type Replacement = {
@@ -40,6 +40,24 @@ export function writeFileAtomic(path: string, data: string | Uint8Array): void {
     file.commit();
   } finally {
     file.close();
+  }
+}
+
+/** Removes the temporary siblings of a file whose processes were killed. */
+export function removeLeftovers(path: string): void {
+  for (const name of readdirSync(dirname(path))) {
+    const isSibling = name.startsWith(`${basename(path)}.`);
+    const pid = isSibling ? /^\.(\d+)\.tmp$/.exec(name.slice(basename(path).length))?.[1] : undefined;
+    if (pid !== undefined && !isAlive(Number(pid))) rmSync(join(dirname(path), name), { force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }
 

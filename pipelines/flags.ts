@@ -44,6 +44,9 @@ export function existingFile(path: string): string {
   return path;
 }
 
+/** A file, or "-" for stdin. */
+export const inputFile = (path: string): string => (path === "-" ? path : existingFile(path));
+
 export function existingFolder(path: string): string {
   if (!existsSync(path)) throw new InvalidArgumentError(`no such folder (looked in ${process.cwd()})`);
   if (!statSync(path).isDirectory()) throw new InvalidArgumentError("is a file, expected a folder");
@@ -53,8 +56,15 @@ export function existingFolder(path: string): string {
 /** `--run DIR`, any number of times. */
 export const collectFolders = (path: string, before: string[] = []): string[] => [...before, existingFolder(path)];
 
-/** A file that may be written: it need not exist, its folder must. */
+/** `--stop TEXT`, any number of times. */
+export function collectTexts(text: string, before: string[] = []): string[] {
+  if (text === "") throw new InvalidArgumentError("expected at least one character");
+  return [...before, text];
+}
+
+/** A file that may be written, which need not exist while its folder must, or "-" for stdout. */
 export function outputFile(path: string): string {
+  if (path === "-") return path;
   if (existsSync(path) && statSync(path).isDirectory()) throw new InvalidArgumentError("is a folder, expected a file");
   const folder = dirname(resolve(path));
   if (!existsSync(folder)) throw new InvalidArgumentError(`its folder does not exist: ${folder}`);

@@ -16,11 +16,17 @@ interface Holder {
 /** A child whose parent was killed ends within a second, so a run that is started again at once waits for it. */
 const orphanGraceMs = 10_000;
 
+/** What a lock protects, and what to set to write another. */
+export type Locked = { readonly what: string; readonly other: string };
+
 /**
  * Takes the lock file, or throws a UserError that names the process which holds it.
  * A lock whose process is dead is taken over. Returns the function that gives the lock back; it is given back at exit, too.
  */
-export async function takeLock(path: string): Promise<() => void> {
+export async function takeLock(
+  path: string,
+  locked: Locked = { what: "this run", other: "output_dir" },
+): Promise<() => void> {
   const deadline = Date.now() + orphanGraceMs;
   while (!tryTake(path)) {
     const text = readIfThere(path);
@@ -28,7 +34,7 @@ export async function takeLock(path: string): Promise<() => void> {
     if (text === undefined || holder === undefined) continue;
     if (holder.host === hostname() && !isAlive(holder.pid, holder.started)) breakLock(path, text);
     else if (holder.host === hostname() && !isAlive(holder.parent) && Date.now() < deadline) await sleep(100);
-    else throw new UserError(heldMessage(path, holder));
+    else throw new UserError(heldMessage(path, holder, locked));
   }
   const release = () => {
     process.off("exit", release);
@@ -75,10 +81,10 @@ function parseHolder(path: string, text: string): Holder {
   }
 }
 
-const heldMessage = (path: string, { pid, host }: Holder) =>
+const heldMessage = (path: string, { pid, host }: Holder, { what, other }: Locked) =>
   host === hostname()
-    ? `${path}: process ${pid} is writing this run. Wait for it or stop it (kill ${pid}), or set another output_dir`
-    : `${path}: process ${pid} on ${host} is writing this run. If it is no longer running, remove this file`;
+    ? `${path}: process ${pid} is writing ${what}. Wait for it or stop it (kill ${pid}), or set another ${other}`
+    : `${path}: process ${pid} on ${host} is writing ${what}. If it is no longer running, remove this file`;
 
 /** False for a process that is gone, that has ended and was not reaped, or whose pid now belongs to another. */
 function isAlive(pid: number, started?: number): boolean {

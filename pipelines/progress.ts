@@ -22,6 +22,8 @@ export interface Progress {
 /** Where the words go. `step` may show every step or some. */
 interface Display {
   line(text: string): void;
+  /** A piece of the result, on stdout. */
+  result(text: string): void;
   begin(progress: StageProgress): void;
   step(progress: StageProgress): void;
   end(text: string): void;
@@ -62,6 +64,9 @@ export function showOn(display: Display, now: () => number = Date.now): Progress
       case "compile":
         display.line(`compiled ${event.what} in ${event.seconds.toFixed(1)}s`);
         break;
+      case "text":
+        display.result(event.text);
+        break;
       case "note":
       case "output":
         display.line(event.text);
@@ -77,6 +82,7 @@ export function plainDisplay(write: (text: string) => void, everyMs = 2000, now:
   const line = (text: string) => write(`${text}\n`);
   return {
     line,
+    result: toStdout,
     begin: ({ stage, steps, step, unit }) => {
       lastStepMs = now();
       const done = unit === undefined ? `step ${step} of ${steps}` : `${step} of ${steps} ${unit}`;
@@ -91,6 +97,10 @@ export function plainDisplay(write: (text: string) => void, everyMs = 2000, now:
     stop: () => {},
   };
 }
+
+const toStdout = (text: string) => {
+  process.stdout.write(text);
+};
 
 /** One bar, in the last line. It is taken away while a line is written above it, so neither cuts the other. */
 function barDisplay(stream: WriteStream): Display {
@@ -113,13 +123,14 @@ function barDisplay(stream: WriteStream): Display {
   const hide = () => {
     if (bar.isActive) bar.stop();
   };
-  const line = (text: string) => {
+  const above = (write: () => void) => {
     hide();
-    stream.write(`${text}\n`);
+    write();
     if (shown !== undefined) bar.start(shown.steps, shown.step);
   };
   return {
-    line,
+    line: (text) => above(() => stream.write(`${text}\n`)),
+    result: (text) => above(() => toStdout(text)),
     begin: (progress) => {
       hide();
       shown = progress;

@@ -1,14 +1,18 @@
 /** What `score`, `generate` and `eval` have in common: their rows and the flags that concern these. */
 import { Command, Option } from "@commander-js/extra-typings";
 import { COMPUTE_DTYPES } from "../model/compute.js";
-import { existingFile, existingFolder, integer } from "./flags.js";
+import { existingFolder, inputFile, integer } from "./flags.js";
 
 const rowsHelp = `
 Rows, one JSON object a line:
   {"prompt": "1+1="}      one message of the user, rendered by the model's chat template
-                          (a plain text where the model folder has no template)
+                          (a plain text where the model folder has no template, or with --ignore-chat-template)
   {"messages": [...]}     a conversation of {"role", "content"}
   {"ids": [2, 5, 9]}      token ids, used as they are: no <bos> is added`;
+
+const resumeHelp = `
+Interrupted, by Ctrl-C (exit code 75) or by a kill, a command with --out FILE that is given again goes on at the first
+batch of rows that is not whole in FILE.partial, and ends with the same bytes. Other flags, rows or models begin anew.`;
 
 /** What a model that is used is kept and computed in. */
 export const dtypeOption = () =>
@@ -19,11 +23,14 @@ export const dtypeOption = () =>
     .choices(COMPUTE_DTYPES)
     .default("float32" as const);
 
-/** A command on the rows of a file. `rows` is said of --data, and `help` below what all say of rows. */
-export const rowCommand = (name: string, { rows, help }: { rows: string; help: string }) =>
+/** `rows` is said of it. */
+export const dataOption = (rows: string) =>
+  new Option("--data <file>", `${rows}, JSONL; - for stdin`).argParser(inputFile);
+
+/** A command on rows. `help` stands below what all say of rows. */
+export const rowCommand = (name: string, help: string) =>
   new Command(name)
     .requiredOption("--model <dir>", "model folder", existingFolder)
-    .requiredOption("--data <file>", `${rows}, JSONL`, existingFile)
     .option("--batch-size <n>", "rows at once", integer(1), 8)
     .addOption(dtypeOption())
     .addOption(
@@ -31,15 +38,32 @@ export const rowCommand = (name: string, { rows, help }: { rows: string; help: s
         .choices(["error", "fold", "drop"] as const)
         .default("error" as const),
     )
+    .option("--ignore-chat-template", "take a prompt as a plain text", false)
     .addHelpText("after", `${rowsHelp}\n${help}`);
 
-/** Runs a task that writes the file `out`, and removes what it left beside that file if it was killed. */
-export async function runToFile(task: "score" | "generate", options: { readonly out: string }): Promise<void> {
-  const { runInForeground } = await import("./foreground.js");
-  const { removeLeftovers } = await import("./output-file.js");
-  try {
-    await runInForeground(task, options, { isResumable: false });
-  } finally {
-    removeLeftovers(options.out);
+/**
+ * Runs a task on rows. `data` and `out` may be "-": then the rows come from stdin, and what goes to stdout cannot go on.
+ * `printed` says what the command prints beside the rows.
+ */
+export async function runOnRows<Result>(
+  task: "score" | "generate" | "eval",
+  options: { readonly data: string; readonly out?: string | null; readonly text?: string },
+  printed: string | null = null,
+): Promise<Result> {
+  const { UserError } = await import("./errors.js");
+  if (options.out === "-" && printed !== null) {
+    throw new UserError(`--out: expected a file, since ${printed} goes to stdout, got -`);
   }
+  const { runInForeground } = await import("./foreground.js");
+  const isResumable = typeof options.out === "string" && options.out !== "-";
+  const rows = options.data === "-" ? { data: "stdin", text: await readStdin() } : {};
+  return runInForeground<Result>(task, { ...options, ...rows }, { isResumable });
 }
+
+async function readStdin(): Promise<string> {
+  let text = "";
+  for await (const chunk of process.stdin.setEncoding("utf8")) text += chunk;
+  return text;
+}
+
+export const withResume = (help: string) => `${help}\n${resumeHelp}`;

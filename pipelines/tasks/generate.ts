@@ -1,32 +1,41 @@
-/** The work of `heddle generate`: a completion of every row. */
-import { place } from "../../distill/data.js";
+/** The work of `heddle generate`: completions of every row. */
+import { place, type Row } from "../../distill/data.js";
 import { openModel } from "../../model/load.js";
 import { jsonLogprobs } from "../batch-steps.js";
-import { type CompletionOptions, completeRows } from "../completions.js";
-import { type DataOptions, type ModelOptions, readPrompts } from "../encoded-rows.js";
+import { type CompletionOfRow, type CompletionOptions, completeRows } from "../completions.js";
+import { type DataOptions, type ModelOptions, openRows, readPrompts } from "../encoded-rows.js";
 import type { TaskContext } from "../events.js";
-import { writeStreamed } from "../output-file.js";
+import { identityOf } from "../identity.js";
 
-export type GenerateParams = DataOptions & ModelOptions & CompletionOptions & { readonly out: string };
+export type GenerateParams = DataOptions &
+  ModelOptions &
+  CompletionOptions & {
+    /** The file to write; null for the texts of the completions alone, on stdout. */
+    readonly out: string | null;
+  };
 
 /**
  * Writes each row with `completion` (left out where the folder has no tokenizer), `completion_ids` (a stop token
- * included) and their `logprobs` at temperature 1. The same parameters write the same file.
+ * included) and their `logprobs` at temperature 1; with several samples a line for each, numbered by `sample`. The same
+ * parameters write the same file.
  */
 export async function run(
-  { model, dtype = "float32", out, data, system, ...options }: GenerateParams,
+  { model, dtype = "float32", out, data, text, system, ignoreChatTemplate = false, ...options }: GenerateParams,
   context: TaskContext,
 ): Promise<void> {
   const folder = await openModel(model, { dtype });
-  const prompts = await readPrompts(folder, { data, system });
-  await writeStreamed(out, (write) =>
-    completeRows("generate", folder, prompts, options, context, async (row, { ids, logprobs }) => {
-      const made = {
-        completion: await folder.tokenizer?.decode(ids),
-        completion_ids: ids,
-        logprobs: jsonLogprobs(logprobs, row[place]!),
-      };
-      write(`${JSON.stringify({ ...row, ...made })}\n`);
-    }),
-  );
+  const rows = await openRows({ data, text, system, ignoreChatTemplate });
+  const prompts = await readPrompts(folder, rows);
+  const identity = identityOf("generate", model, rows.text, { dtype, system, ignoreChatTemplate, ...options });
+  const { samples = 1 } = options;
+  const linesOf = (row: Row, completions: readonly CompletionOfRow[]) =>
+    completions
+      .map(({ ids, logprobs, text: completion }, sample) => {
+        if (out === null) return `${completion}\n`;
+        const made = { completion, completion_ids: ids, logprobs: jsonLogprobs(logprobs, row[place]!) };
+        return `${JSON.stringify({ ...row, ...(samples === 1 ? {} : { sample }), ...made })}\n`;
+      })
+      .join("");
+  const output = { stage: "generate", out: out ?? "-", identity, linesPerRow: samples };
+  await completeRows(folder, prompts, options, output, context, linesOf);
 }

@@ -16,12 +16,19 @@ export const newFolder = (): string => mkdtempSync(join(tmpdir(), "heddle-comman
 export const startHeddle = (cwd: string, ...args: string[]): ChildProcess =>
   spawn(process.execPath, [bin, ...args], { cwd, stdio: ["ignore", "pipe", "pipe"] });
 
+type Ended = { code: number; stdout: string; stderr: string };
+
 /** Runs bin/heddle.js in a folder until it ends. */
-export async function heddle(
-  cwd: string,
-  ...args: string[]
-): Promise<{ code: number; stdout: string; stderr: string }> {
-  const child = startHeddle(cwd, ...args);
+export const heddle = (cwd: string, ...args: string[]): Promise<Ended> => ended(startHeddle(cwd, ...args));
+
+/** The same with a text on its stdin, which is then closed. */
+export function heddleReading(stdin: string, cwd: string, ...args: string[]): Promise<Ended> {
+  const child = spawn(process.execPath, [bin, ...args], { cwd, stdio: ["pipe", "pipe", "pipe"] });
+  child.stdin.end(stdin);
+  return ended(child);
+}
+
+async function ended(child: ChildProcess): Promise<Ended> {
   const text = async (stream: NodeJS.ReadableStream) => {
     let all = "";
     for await (const chunk of stream.setEncoding("utf8")) all += chunk;

@@ -1,8 +1,10 @@
 /** `heddle eval`: its task in this process, and the command as a user runs it. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { openModel } from "../../model/load.js";
 import { run } from "../../pipelines/tasks/eval.js";
 import { run as runGenerate } from "../../pipelines/tasks/generate.js";
+import { run as runScore } from "../../pipelines/tasks/score.js";
 import { fixture } from "../model/golden.js";
 import { heddle, readJsonl, rowsFile, taskContext } from "./command.js";
 
@@ -62,7 +64,118 @@ describe("is refused for", () => {
   });
 });
 
+describe("choices", () => {
+  const sums = [
+    { prompt: "1+1=", choices: ["2", "3"], answer: "2" },
+    { prompt: "7*8=", choices: ["54", "56", "58"], answer: 1 },
+    { messages: [{ role: "user", content: "20+3=" }], choices: ["23", "24"], answer: 1 },
+  ];
+
+  test("are judged by their likelihood after the prompt, as score gives it", async () => {
+    const { data, out } = rowsFile(sums);
+    const result = await run({ ...options, data, out }, taskContext());
+    expect(result).toEqual({
+      acc: expect.closeTo(2 / 3, 10),
+      acc_norm: expect.closeTo(2 / 3, 10),
+      acc_bytes: expect.closeTo(2 / 3, 10),
+      count: 3,
+      // sqrt(2/3 * 1/3 / 2)
+      acc_stderr: expect.closeTo(1 / 3, 10),
+      acc_norm_stderr: expect.closeTo(1 / 3, 10),
+      acc_bytes_stderr: expect.closeTo(1 / 3, 10),
+    });
+    type Line = { loglikelihoods: number[]; choice: number; acc: number };
+    const lines = readJsonl<Line>(out);
+    expect(lines.map(({ choice, acc }) => [choice, acc])).toEqual([
+      [0, 1],
+      [1, 1],
+      [0, 0],
+    ]);
+    // The template ends the prompt with a newline, which as a blank counts with the choice.
+    const { chat } = await openModel(model);
+    const text = chat.renderPrompt([{ role: "user", content: "7*8=" }]);
+    const prompt = await chat.textIds(text.trimEnd());
+    const rows = await Promise.all(sums[1]!.choices.map(async (one) => ({ ids: await chat.textIds(text + one) })));
+    const scored = rowsFile(rows);
+    await runScore({ model, data: scored.data, out, batchSize: 3, system: "error" }, taskContext());
+    readJsonl<{ logprobs: number[] }>(out).forEach(({ logprobs }, i) => {
+      const sum = logprobs.slice(prompt.length).reduce((a, b) => a + b, 0);
+      expect(Math.abs(sum - lines[1]!.loglikelihoods[i]!)).toBeLessThan(1e-4);
+    });
+  });
+
+  test("follow a plain text where told so: blanks at its end belong to the choice", async () => {
+    const { data, out } = rowsFile([
+      { prompt: "1+1=", choices: [" 2", " 3"], answer: 0 },
+      { prompt: "1+1= ", choices: ["2", "3"], answer: 0 },
+    ]);
+    await run({ ...options, data, out, ignoreChatTemplate: true }, taskContext());
+    const [first, second] = readJsonl<{ loglikelihoods: number[] }>(out);
+    expect(second!.loglikelihoods).toEqual(first!.loglikelihoods);
+  });
+
+  test.each<[string, object, string]>([
+    ["one choice", { prompt: "x", choices: ["a"], answer: "a" }, "choices: expected two or more, got 1"],
+    ["no list", { prompt: "x", choices: "ab", answer: "a" }, 'choices: expected a list of texts, got "ab"'],
+    [
+      "an empty choice",
+      { prompt: "x", choices: ["a", ""], answer: "a" },
+      'choices[1]: expected a text of at least one character, got ""',
+    ],
+    [
+      "an answer that is no choice",
+      { prompt: "x", choices: ["a", "b"], answer: "c" },
+      'answer: expected one of the choices, or its index from 0 to 1, got "c"',
+    ],
+    [
+      "an index too large",
+      { prompt: "x", choices: ["a", "b"], answer: 2 },
+      "answer: expected one of the choices, or its index from 0 to 1, got 2",
+    ],
+    [
+      "no answer",
+      { prompt: "x", choices: ["a", "b"] },
+      "answer: expected one of the choices, or its index from 0 to 1, got nothing",
+    ],
+    ["ids", { ids: [2], choices: ["a", "b"], answer: 0 }, 'expected "prompt" or "messages", got ids, choices, answer'],
+    [
+      "no choices, which others have",
+      { prompt: "x", answer: "a" },
+      "choices: expected a list of texts, as other rows have, got none",
+    ],
+    [
+      "too much text",
+      { prompt: "x", choices: ["a", "b".repeat(500)], answer: 0 },
+      "choices[1]: has 517 tokens with its prompt, expected at most 128 (max_position_embeddings of the model is 128)",
+    ],
+  ])("%s is refused", async (_, row, message) => {
+    const { data } = rowsFile([{ prompt: "x", choices: ["a", "b"], answer: 0 }, row]);
+    await expect(run({ ...options, data }, taskContext())).rejects.toThrow(
+      expect.objectContaining({ name: "DataError", message: `${data}:2: ${message}` }),
+    );
+  });
+});
+
 describe("the command", () => {
+  test("--out holds each row and how it was answered; the result is no row of it", async () => {
+    const { dir, out } = rowsFile([
+      { prompt: "1+1=", answer: "2" },
+      { prompt: "7*8=", answer: "1" },
+    ]);
+    const args = ["eval", "--model", model, "--data", "rows.jsonl"];
+    const { code, stdout } = await heddle(dir, ...args, "--out", "out.jsonl");
+    expect([code, JSON.parse(stdout)]).toEqual([0, { accuracy: 0.5, count: 2, standard_error: 0.5 }]);
+    expect(readJsonl(out)).toEqual([
+      { prompt: "1+1=", answer: "2", completion: "2", correct: true },
+      { prompt: "7*8=", answer: "1", completion: "56", correct: false },
+    ]);
+    expect(await heddle(dir, ...args, "--out", "-")).toEqual({
+      code: 2,
+      stdout: "",
+      stderr: "error: --out: expected a file, since the result goes to stdout, got -\n",
+    });
+  });
+
   test("prints one line of JSON: the fixture's teacher is right on 54.5 % of the test rows", async () => {
     const data = fixture("arithmetic/test.jsonl");
     const flags = ["--max-new-tokens", "16", "--batch-size", "64"];

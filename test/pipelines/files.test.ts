@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { compiledModule } from "../../config/paths.js";
-import { writeFileAtomic } from "../../pipelines/files.js";
+import { removeLeftovers, writeFileAtomic } from "../../pipelines/files.js";
 
 const folder = () => mkdtempSync(join(tmpdir(), "heddle-files-"));
 
@@ -31,7 +31,7 @@ describe("writeFileAtomic", () => {
   test("a kill at any instant leaves one whole version", async () => {
     const path = join(folder(), "a");
     writeFileSync(path, "a".repeat(1 << 20));
-    const endless = `import { writeFileAtomic } from "${compiledModule("pipelines/files.js")}";
+    const endless = `import { removeLeftovers, writeFileAtomic } from "${compiledModule("pipelines/files.js")}";
       for (let i = 0; ; i++) {
         writeFileAtomic(${JSON.stringify(path)}, "ab"[i % 2].repeat(1 << 20));
         if (i === 0) process.stdout.write("writing");
@@ -48,4 +48,19 @@ describe("writeFileAtomic", () => {
       expect(new Set(text).size).toBe(1);
     }
   });
+});
+
+test("removeLeftovers removes what killed processes left of this file, and nothing else", () => {
+  const dir = folder();
+  const { pid: gone } = spawnSync("true");
+  const others = [
+    "out.jsonl",
+    `other.jsonl.${gone}.tmp`,
+    `out.jsonl.${process.pid}.tmp`,
+    "out.jsonl.x.tmp",
+    "outXjsonl.1.tmp",
+  ];
+  for (const name of [...others, `out.jsonl.${gone}.tmp`]) writeFileSync(join(dir, name), "");
+  removeLeftovers(join(dir, "out.jsonl"));
+  expect(new Set(readdirSync(dir))).toEqual(new Set(others));
 });

@@ -1,13 +1,13 @@
 /** `heddle generate`: its task in this process, and the command as a user runs it. */
 import { once } from "node:events";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { tf } from "tfjs-jit";
 import { beforeAll, describe, expect, test } from "vitest";
 import { type GenerateParams, run } from "../../pipelines/tasks/generate.js";
 import { run as runScore } from "../../pipelines/tasks/score.js";
 import { fixture } from "../model/golden.js";
-import { heddle, readJsonl, rowsFile, startHeddle, taskContext } from "./command.js";
+import { heddle, heddleReading, readJsonl, rowsFile, startHeddle, taskContext } from "./command.js";
 
 type Generated = { completion?: string; completion_ids: number[]; logprobs: number[] };
 const teacher = fixture("arithmetic/teacher");
@@ -124,6 +124,43 @@ test("a completion ends at max_position_embeddings, prompt included, which is sa
   expect((await generate([short], { ...sampling, model: tiny, maxNewTokens: 125 })).events[0]!.type).toBe("stage");
 });
 
+describe("several samples of a row", () => {
+  test("are lines of their own, one after the other, numbered from 0", async () => {
+    const { generated, text } = await generate(sums.slice(0, 3), { ...sampling, temperature: 3, samples: 3 });
+    expect(generated.map(({ prompt, sample }) => [prompt, sample])).toEqual(
+      sums.slice(0, 3).flatMap(({ prompt }) => [0, 1, 2].map((sample) => [prompt, sample])),
+    );
+    expect(new Set(generated.slice(0, 3).map(({ completion_ids }) => `${completion_ids}`)).size).toBeGreaterThan(1);
+    expect((await generate(sums.slice(0, 3), { ...sampling, temperature: 3, samples: 3 })).text).toBe(text);
+  });
+
+  test("one sample writes what it always wrote", async () => {
+    const { text } = await generate(sums, sampling);
+    expect((await generate(sums, { ...sampling, samples: 1 })).text).toBe(text);
+    expect(text).not.toContain('"sample"');
+  });
+});
+
+describe("a stop text", () => {
+  test("ends the completion before it, and its ids and log-probabilities with the token that completes it", async () => {
+    const { generated: whole } = await generate([{ prompt: "7*8=" }, { prompt: "1+1=" }], greedy);
+    const { generated } = await generate([{ prompt: "7*8=" }, { prompt: "1+1=" }], { ...greedy, stop: ["6"] });
+    expect(whole[0]!.completion).toBe("56");
+    expect(generated[0]!.completion).toBe("5");
+    const kept = generated[0]!.completion_ids.length;
+    // Without its stop token.
+    expect(generated[0]!.completion_ids).toEqual(whole[0]!.completion_ids.slice(0, -1));
+    expect(generated[0]!.logprobs).toEqual(whole[0]!.logprobs.slice(0, kept));
+    expect(generated[1]).toEqual(whole[1]);
+  });
+
+  test("needs a tokenizer", async () => {
+    await expect(generate([{ ids: [2] }], { ...greedy, model: tiny, stop: ["6"] })).rejects.toThrow(
+      `${tiny}: no tokenizer.json, needed to find --stop in completions`,
+    );
+  });
+});
+
 test("a model without a tokenizer writes no text", async () => {
   const { generated } = await generate([{ ids: [2, 3, 4] }], { ...greedy, model: tiny });
   expect(Object.keys(generated[0]!)).toEqual(["ids", "completion_ids", "logprobs"]);
@@ -174,18 +211,57 @@ describe("the command", () => {
     expect(readFileSync(out).equals(bytes)).toBe(true);
   });
 
-  test("Ctrl-C ends it within a second with the signal's code; the file that was there stays", async () => {
-    const { dir, out } = rowsFile(Array.from({ length: 2000 }, () => sums).flat());
+  test("Ctrl-C ends it after its batch with 75; the file that was there stays, and the same command goes on", async () => {
+    const { dir, out } = rowsFile(Array.from({ length: 200 }, () => sums).flat());
     writeFileSync(out, "old\n");
-    const child = startHeddle(dir, ...args, "--batch-size", "4");
-    const ended = once(child, "exit");
-    while (!readdirSync(dir).some((name) => name.endsWith(".tmp"))) await sleep(50);
-    await sleep(500);
-    const startMs = performance.now();
+    const flags = ["--batch-size", "4", "--max-new-tokens", "8"];
+    const child = startHeddle(dir, ...args, ...flags);
+    let stderr = "";
+    child.stderr!.setEncoding("utf8").on("data", (text) => {
+      stderr += text;
+    });
+    const ended = once(child, "close");
+    while (!existsSync(`${out}.partial`) || readFileSync(`${out}.partial`).length === 0) await sleep(20);
     child.kill("SIGINT");
-    expect((await ended)[0]).toBe(130);
-    expect(performance.now() - startMs).toBeLessThan(1000);
+    expect((await ended)[0]).toBe(75);
+    expect(stderr).toContain(
+      "stopping after this step (Ctrl-C again to stop at once)\n" +
+        "interrupted by SIGINT; run the same command again to go on\n",
+    );
     expect(readFileSync(out, "utf8")).toBe("old\n");
+    expect(readdirSync(dir).sort()).toEqual(["out.jsonl", "out.jsonl.partial", "out.jsonl.partial.json", "rows.jsonl"]);
+    const again = await heddle(dir, ...args, ...flags);
+    expect(again.stderr).toMatch(/^generate: goes on after step \d+ of 250\n/);
+    expect(readJsonl(out).length).toBe(1000);
     expect(readdirSync(dir).sort()).toEqual(["out.jsonl", "rows.jsonl"]);
+  });
+
+  test("--prompt prints its completions; a text ends them", async () => {
+    const flags = ["generate", "--model", teacher, "--prompt", "7*8=", "--temperature", "0"];
+    expect(await heddle(".", ...flags)).toMatchObject({ code: 0, stdout: "56\n" });
+    expect(await heddle(".", ...flags, "-n", "2", "--stop", "6")).toMatchObject({ code: 0, stdout: "5\n5\n" });
+  });
+
+  test("reads rows from stdin and writes to stdout", async () => {
+    const flags = ["generate", "--model", teacher, "--data", "-", "--out", "-", "--temperature", "0"];
+    const { code, stdout } = await heddleReading('{"prompt": "1+1="}\n{"prompt": "7*8="}\n', ".", ...flags);
+    expect(code).toBe(0);
+    const lines = stdout.trimEnd().split("\n");
+    expect(lines.map((line) => JSON.parse(line).completion)).toEqual(["2", "56"]);
+  });
+
+  test.each([
+    [[], "expected --data FILE or --prompt TEXT, got neither"],
+    [["--data", "-", "--prompt", "x"], "expected --data FILE or --prompt TEXT, got both"],
+    [["--data", "-"], "expected --out FILE beside --data, got none"],
+    [["--prompt", "x", "--stop", ""], "option '--stop <text>' argument '' is invalid. expected at least one character"],
+    [
+      ["--prompt", "x", "-n", "0"],
+      "option '-n, --samples <n>' argument '0' is invalid. expected an integer, 1 or more",
+    ],
+    [["--prompt", "x", "--stpo", "y"], "unknown option '--stpo' (Did you mean --stop?)"],
+  ])("%j is refused", async (flags, message) => {
+    const result = await heddle(".", "generate", "--model", teacher, ...flags);
+    expect(result).toEqual({ code: 2, stdout: "", stderr: `error: ${message}\n` });
   });
 });

@@ -8,7 +8,7 @@ import { openModel } from "../../model/load.js";
 import { run } from "../../pipelines/tasks/score.js";
 import { copyOf } from "../model/folder.js";
 import { fixture, readGolden } from "../model/golden.js";
-import { heddle, readJsonl, rowsFile, taskContext } from "./command.js";
+import { heddle, heddleReading, readJsonl, rowsFile, taskContext } from "./command.js";
 
 type Scored = { ids: number[]; logprobs: (number | null)[] };
 const teacher = fixture("arithmetic/teacher");
@@ -117,7 +117,7 @@ test("tells its batches as steps, with the tokens of all rows a second, and leav
   expect(tf.memory().numTensors).toBe(before);
 });
 
-test("stops between two batches: the file that was there stays", async () => {
+test("stops between two batches: the file that was there stays, and what is done beside it", async () => {
   const { dir, data, out } = rowsFile(Array.from({ length: 6 }, () => ({ ids: [2, 3, 4] })));
   writeFileSync(out, "old\n");
   const context = taskContext();
@@ -129,6 +129,10 @@ test("stops between two batches: the file that was there stays", async () => {
   await expect(run(params, { ...context, emit })).rejects.toThrow("asked to stop");
   expect(context.events.filter(({ type }) => type === "step").length).toBe(1);
   expect(readFileSync(out, "utf8")).toBe("old\n");
+  expect(readdirSync(dir).sort()).toEqual(["out.jsonl", "out.jsonl.partial", "out.jsonl.partial.json", "rows.jsonl"]);
+  expect(readJsonl(`${out}.partial`).length).toBe(2);
+  await run(params, taskContext());
+  expect(readJsonl(out).length).toBe(6);
   expect(readdirSync(dir).sort()).toEqual(["out.jsonl", "rows.jsonl"]);
 });
 
@@ -144,7 +148,7 @@ describe("a bad row is one error, before anything is written", () => {
     [
       "too many tokens",
       [{ ids: Array(129).fill(2) }],
-      "FILE:1: has 129 tokens, expected at most 128 (max_position_embeddings of the model is 128)",
+      "FILE:1: has 129 tokens, expected at most 128 (max_position_embeddings of the model is 128; --stride scores longer ones)",
     ],
     [
       "a conversation that the template refuses",
@@ -169,7 +173,117 @@ describe("a bad row is one error, before anything is written", () => {
   });
 });
 
+describe("a summary", () => {
+  test("sums up all rows: nats a token, exp of them, and bits over the bytes of the text", async () => {
+    const { data, out } = rowsFile([{ prompt: "1+1=" }, { prompt: "é", completion: "2" }]);
+    const model = await copyOf("arithmetic/teacher");
+    await rm(join(model, "chat_template.jinja"));
+    const params = { model, data, out, batchSize: 2, system: "error" as const };
+    const summary = await run(params, taskContext());
+    const logprobs = readJsonl<Scored>(out).flatMap((row) => row.logprobs.slice(1) as number[]);
+    const nats = -logprobs.reduce((sum, one) => sum + one, 0);
+    expect(summary).toEqual({
+      rows: 2,
+      tokens: logprobs.length,
+      mean_logprob: expect.closeTo(-nats / logprobs.length, 12),
+      perplexity: expect.closeTo(Math.exp(nats / logprobs.length), 9),
+      // 1+1= is four bytes, é two, 2 one; <bos> and <eos> are no text.
+      bits_per_byte: expect.closeTo(nats / Math.log(2) / 7, 12),
+    });
+  });
+
+  test("has no bytes where a row is ids", async () => {
+    const { data, out } = rowsFile([{ prompt: "1+1=" }, { ids: [2, 5] }]);
+    const params = { model: teacher, data, out, batchSize: 2, system: "error" as const };
+    expect(await run(params, taskContext())).toMatchObject({ rows: 2, bits_per_byte: null });
+  });
+});
+
+describe("windows", () => {
+  const ids = (length: number) => Array.from({ length }, (_, i) => 2 + ((i * 37) % 100));
+  const scoreIds = async (rows: number[][], flags: { window?: number; stride?: number; batchSize?: number }) => {
+    const { data, out } = rowsFile(rows.map((ids) => ({ ids })));
+    await run({ model: tiny, data, out, batchSize: 2, system: "error", ...flags }, taskContext());
+    return readJsonl<Scored>(out).map(({ logprobs }) => logprobs);
+  };
+  const close = (a: (number | null)[], b: (number | null)[]) => {
+    expect(a.length).toBe(b.length);
+    a.forEach((value, i) => {
+      expect(Math.abs((value ?? 0) - (b[i] ?? 0)), `token ${i}`).toBeLessThan(1e-4);
+    });
+  };
+
+  test("that hold the row change nothing", async () => {
+    const rows = [ids(40), ids(7)];
+    const whole = await scoreIds(rows, {});
+    expect(await scoreIds(rows, { stride: 1 })).toEqual(whole);
+    (await scoreIds(rows, { window: 40, stride: 3 })).forEach((logprobs, i) => {
+      close(logprobs, whole[i]!);
+    });
+  });
+
+  test("of 8 tokens, 3 apart: each token as the end of the 8 tokens, or fewer, that its window begins with", async () => {
+    const row = ids(20);
+    const [logprobs] = await scoreIds([row], { window: 8, stride: 3 });
+    // Windows begin at 0, 3, 6, 9 and 12 and end at 8, 11, 14, 17 and 20.
+    const beginOf = (token: number) => (token < 8 ? 0 : 3 * Math.ceil((token - 7) / 3));
+    const alone = await scoreIds(
+      row.slice(1).map((_, i) => row.slice(beginOf(i + 1), i + 2)),
+      { batchSize: 19 },
+    );
+    close(logprobs!, [null, ...alone.map((part) => part.at(-1)!)]);
+  });
+
+  test("score rows that are longer than the context, beside short ones", async () => {
+    const [long, short] = await scoreIds([ids(500), ids(30)], { stride: 64, batchSize: 4 });
+    expect([long!.length, short!.length]).toEqual([500, 30]);
+    const [head, alone] = await scoreIds([ids(128), ids(30)], {});
+    close(long!.slice(0, 128), head!);
+    close(short!, alone!);
+  });
+
+  test.each([
+    [{ window: 129 }, "--window: expected at most 128, max_position_embeddings of the model, got 129"],
+    [
+      { window: 16, stride: 16 },
+      "--stride: expected less than the window of 16 tokens, so that each token follows another, got 16",
+    ],
+    [
+      { stride: 500 },
+      "--stride: expected less than the window of 128 tokens, so that each token follows another, got 500",
+    ],
+  ])("%j is refused", async (flags, message) => {
+    await expect(scoreIds([ids(5)], flags)).rejects.toThrow(expect.objectContaining({ name: "UserError", message }));
+  });
+});
+
 describe("the command", () => {
+  test("--summary prints one line; rows come from stdin and go to stdout where told so", async () => {
+    const { dir } = rowsFile([{ prompt: "1+1=" }]);
+    const model = ["score", "--model", teacher];
+    const scored = await heddle(dir, ...model, "--data", "rows.jsonl", "--out", "out.jsonl", "--summary");
+    expect(scored.stdout).toMatch(
+      /^\{"rows":1,"tokens":\d+,"mean_logprob":-.*,"perplexity":.*,"bits_per_byte":.*\}\n$/,
+    );
+    const piped = await heddleReading('{"prompt": "1+1="}\n', dir, ...model, "--data", "-", "--out", "-");
+    expect(piped.code).toBe(0);
+    expect(piped.stdout).toBe(readFileSync(join(dir, "out.jsonl"), "utf8"));
+  });
+
+  test.each([
+    ["", [], "stdin: expected at least one row, got an empty file"],
+    ["{}\n", [], 'stdin:1: expected "ids", "prompt" or "messages", got no keys'],
+    ["", ["--summary"], "--out: expected a file, since --summary goes to stdout, got -"],
+    [
+      '{"messages": [{"role": "user", "content": "1+1="}]}\n',
+      ["--ignore-chat-template"],
+      "stdin:1: messages: expected a prompt, since --ignore-chat-template leaves nothing to render a conversation with",
+    ],
+  ])("of stdin %j with %j is refused", async (stdin, flags, message) => {
+    const args = ["score", "--model", teacher, "--data", "-", "--out", "-", ...flags];
+    expect(await heddleReading(stdin, ".", ...args)).toEqual({ code: 2, stdout: "", stderr: `error: ${message}\n` });
+  });
+
   test("writes the file, shows progress on stderr and nothing on stdout", async () => {
     const { dir, out } = rowsFile([{ prompt: "1+1=" }, { prompt: "(3+4)*2=" }, { ids: [2, 5] }]);
     const args = ["score", "--model", teacher, "--data", "rows.jsonl", "--out", "out.jsonl", "--batch-size", "2"];

@@ -1,0 +1,21 @@
+import { describe, expect, test } from "vitest";
+import type { Tokenizer } from "../../model/tokenizer.js";
+import { cutAtStop } from "../../pipelines/stop-strings.js";
+
+/** A vocabulary of four texts. */
+const texts = ["ab", "c\n", "\n", "d"];
+const tokenizer = { decode: async (ids: readonly number[]) => ids.map((id) => texts[id]).join("") } as Tokenizer;
+
+describe("cutAtStop", () => {
+  test.each<[string, number[], string[], { ids: number[]; text: string }]>([
+    ["without stop texts keeps all", [0, 1, 2], [], { ids: [0, 1, 2], text: "abc\n\n" }],
+    ["where none occurs keeps all", [0, 3], ["x", "ba"], { ids: [0, 3], text: "abd" }],
+    ["ends with the token that completes the text", [0, 1, 2, 3], ["\n\n"], { ids: [0, 1, 2], text: "abc" }],
+    ["ends before a text within a token", [0, 0, 3], ["b"], { ids: [0], text: "a" }],
+    ["takes the text that is completed first", [0, 1, 3], ["d", "bc"], { ids: [0, 1], text: "a" }],
+    ["of two in one token takes the one that begins first", [3, 0], ["b", "ab"], { ids: [3, 0], text: "d" }],
+    ["may leave no text", [3], ["d"], { ids: [3], text: "" }],
+  ])("%s", async (_, ids, stop, expected) => {
+    expect(await cutAtStop(tokenizer, ids, stop)).toEqual(expected);
+  });
+});
