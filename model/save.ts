@@ -17,7 +17,7 @@ export const SIDE_FILES = [
   "chat_template.jinja",
 ] as const;
 
-const STORED_AS = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
+export const STORED_AS = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
 
 export interface SaveOptions {
   /** Folder whose config is taken over, but for the dtype, and whose tokenizer, chat template and so on are copied. */

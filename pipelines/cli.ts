@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Command } from "@commander-js/extra-typings";
 import { packageRoot } from "../config/paths.js";
+import { convertCommand } from "./convert.js";
 import { distillCommand } from "./distill.js";
 import { doctorCommand } from "./doctor.js";
 import { emaCommand } from "./ema.js";
@@ -36,6 +37,7 @@ export function main(args: readonly string[]): Promise<number> {
     .addCommand(slerpCommand)
     .addCommand(litiCommand)
     .addCommand(emaCommand)
+    .addCommand(convertCommand)
     .addCommand(inspectCommand)
     .addCommand(doctorCommand);
   return runProgram(program, args);

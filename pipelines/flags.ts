@@ -53,6 +53,11 @@ export function existingFolder(path: string): string {
   return path;
 }
 
+export function existingPath(path: string): string {
+  if (!existsSync(path)) throw new InvalidArgumentError(`no such file or folder (looked in ${process.cwd()})`);
+  return path;
+}
+
 /** `--run DIR`, any number of times. */
 export const collectFolders = (path: string, before: string[] = []): string[] => [...before, existingFolder(path)];
 

@@ -1,7 +1,9 @@
 /** `heddle merge`: any mergekit recipe, and heddle's own, from model folders to a model folder. */
 import { Command } from "@commander-js/extra-typings";
-import type { RunOptions } from "../merge/engine.js";
+import { withByteProgress } from "./byte-progress.js";
 import { bytes, collectSet, existingFile, integer, outputFile } from "./flags.js";
+
+const GO_ON = "run the same command with --resume to go on";
 
 export const mergeCommand = new Command("merge")
   .description(
@@ -27,7 +29,7 @@ export const mergeCommand = new Command("merge")
     }
     const { mergeRecipe } = await import("../merge/merge-recipe.js");
     const isMeasured = diagnostics !== undefined || report !== undefined;
-    const statistics = await inForeground((run) =>
+    const statistics = await withByteProgress("merge", GO_ON, (run) =>
       mergeRecipe({ recipe, out, shardSize, isMeasured, ...options, ...run }),
     );
     if (isMeasured) {
@@ -36,39 +38,3 @@ export const mergeCommand = new Command("merge")
     }
     process.stdout.write(`wrote ${out}\n`);
   });
-
-const GO_ON = "run the same command with --resume to go on";
-
-/** Runs a merge with a bar of megabytes; Ctrl-C stops it between two parts. */
-async function inForeground<Result>(
-  merge: (run: Pick<RunOptions, "onProgress" | "signal">) => Promise<Result>,
-): Promise<Result> {
-  const [{ startProgress }, { InterruptedError }] = await Promise.all([import("./progress.js"), import("./errors.js")]);
-  const progress = startProgress();
-  const stop = new AbortController();
-  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-  const onSignal = (signal: NodeJS.Signals) => stop.abort(new InterruptedError(signal, true, GO_ON));
-  for (const signal of signals) process.on(signal, onSignal);
-  const stage = "merge";
-  const beganMs = performance.now();
-  let first: number | undefined;
-  const onProgress = (stored: number, total: number) => {
-    const [unit, size] = total < 1e7 ? ["kB", 1e3] : ["MB", 1e6];
-    const [done, steps] = [Math.floor(stored / size), Math.ceil(total / size)];
-    if (first === undefined) {
-      first = stored;
-      progress.onEvent({ type: "stage", stage, steps, done, unit });
-    } else if (stored < total) {
-      const metrics = { bytes_per_second: (1000 * (stored - first)) / (performance.now() - beganMs) };
-      progress.onEvent({ type: "step", stage, step: done, metrics });
-    } else {
-      progress.onEvent({ type: "stage", stage, steps, done: steps, unit });
-    }
-  };
-  try {
-    return await merge({ signal: stop.signal, onProgress });
-  } finally {
-    for (const signal of signals) process.off(signal, onSignal);
-    progress.stop();
-  }
-}

@@ -1,0 +1,44 @@
+// A model folder in another dtype or other shards: the merge of one model.
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { mergeInto } from "../merge/engine.js";
+import { makePlan } from "../merge/make-plan.js";
+import type { Recipe } from "../merge/recipe.js";
+import type { Dtype } from "../model/json.js";
+import { copySideFiles, siblingFolder } from "../model/save.js";
+import type { ConvertOptions } from "./convert.js";
+
+interface ConvertFolderOptions extends Omit<ConvertOptions, "dtype" | "overwrite"> {
+  /** null: each tensor stays what it is. */
+  readonly dtype: Dtype | null;
+}
+
+/** Floats are rounded once; tensors of other types stay as they are. Memory: parts of tensors. */
+export async function convertFolder({ from, dtype, ...run }: ConvertFolderOptions): Promise<void> {
+  const { plan, config } = await makePlan(aloneAs(from, dtype), { seed: 0 });
+  try {
+    await mergeInto(plan, run, async (folder) => {
+      await copySideFiles(from, folder);
+      await writeFile(join(folder, "config.json"), config);
+    });
+  } catch (error) {
+    // A merge is kept to be resumed; this is quicker done again.
+    if (run.signal?.aborted) await rm(siblingFolder(run.out, "partial"), { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** The recipe of one model as it is. */
+function aloneAs(path: string, dtype: Dtype | null): Recipe {
+  const model = { kind: "folder", path, adapter: null, text: path } as const;
+  return {
+    method: "passthrough",
+    base: null,
+    slices: [{ sources: [{ model, layerRange: null, parameters: {} }], parameters: {} }],
+    isSliced: false,
+    parameters: {},
+    dtype,
+    tokenizer: null,
+    chatTemplate: null,
+  };
+}
