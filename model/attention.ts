@@ -5,9 +5,12 @@
  * Shape suffixes: M tokens of a list, in a grid of B rows and T slots; S slots that a row may look at; W tokens of the
  * list whose hidden states are wanted; N query heads, K key/value heads, H head size.
  */
-import { gatherRows, tf } from "tfjs-jit";
+import { gatherRows, scan, tf } from "tfjs-jit";
+import { MAX_SCORES } from "./compute.js";
 import type { ModelConfig } from "./config.js";
-import type { ByType, LayerType, Rope } from "./config-keys.js";
+import type { ByType, LayerType } from "./config-keys.js";
+import { type Rotation, rotations } from "./rotary.js";
+import { type Keys, mask, type Sight, sight } from "./sight.js";
 
 /** Where the tokens of a list stand in a grid, and back; int32. See token-list.ts. */
 export interface Layout {
@@ -32,13 +35,6 @@ export interface Wanted {
   readonly token_W: tf.Tensor1D;
   /** Of the W tokens as queries. */
   readonly layout: Layout;
-}
-
-/** What the slots that a row may look at hold, int32. */
-export interface Keys {
-  readonly positions_BS: tf.Tensor2D;
-  /** -1 for padding. */
-  readonly segments_BS: tf.Tensor2D;
 }
 
 /**
@@ -79,23 +75,24 @@ export function queriesOf({ positions_M, segments_M }: Looking, grids: readonly 
   const slides = config.slidingWindow < slots && config.layerTypes.includes("sliding_attention");
   const views = grids.map(({ layout, keys }) => {
     const { token_BT } = layout;
-    const queries = { positions_BT: at(positions_M, token_BT), segments_BT: at(segments_M, token_BT) };
-    const full = mask(queries, keys.full_attention);
-    const sliding = slides ? mask(queries, keys.sliding_attention, config.slidingWindow) : full;
-    return { layout, masks: { sliding_attention: sliding, full_attention: full } };
+    const lookers = { positions_BT: at(positions_M, token_BT), segments_BT: at(segments_M, token_BT) };
+    const heads = config.numAttentionHeads;
+    const full = sight(lookers, keys.full_attention, heads, null);
+    const sliding = slides ? sight(lookers, keys.sliding_attention, heads, config.slidingWindow) : full;
+    return { layout, sights: { sliding_attention: sliding, full_attention: full } };
   });
   return { rotations: rotations(positions_M, config), views };
 }
 
 export interface Queries {
   readonly rotations: ByType<Rotation>;
-  /** Of each grid, what is added to scores to hide slots, [B, 1, T, S]. */
-  readonly views: readonly { readonly layout: Layout; readonly masks: ByType<tf.Tensor4D> }[];
+  /** Of each grid. */
+  readonly views: readonly { readonly layout: Layout; readonly sights: ByType<Sight> }[];
 }
 
 /** What tokens see in a layer of a type that keeps this of each grid. */
 export const seenIn = (type: LayerType, { views }: Queries, caches: readonly LayerCache[]): Seen[] =>
-  views.map(({ layout, masks }, i) => ({ layout, mask_B1TS: masks[type], kv: caches[i]! }));
+  views.map(({ layout, sights }, i) => ({ layout, sight: sights[type], kv: caches[i]! }));
 
 /** values[index], of any shape; an index of -1 gives any value. */
 const at = <T extends tf.Tensor>(values: tf.Tensor1D, index: T): T =>
@@ -126,8 +123,7 @@ function collect(x_BNTH: tf.Tensor4D, { slot_M }: Layout): tf.Tensor2D {
 /** A grid that queries look at, in one layer. */
 export interface Seen {
   readonly layout: Layout;
-  /** What is added to scores to hide slots, [B, 1, T, S]. */
-  readonly mask_B1TS: tf.Tensor4D;
+  readonly sight: Sight;
   readonly kv: LayerCache;
 }
 
@@ -135,17 +131,20 @@ export interface Seen {
 export function attention(q_MNH: tf.Tensor3D, [own, other]: readonly Seen[], config: ModelConfig): tf.Tensor2D {
   const scaled = q_MNH.mul<tf.Tensor3D>(config.queryPreAttnScalar ** -0.5);
   if (other === undefined) {
-    const probabilities_BNTS = tf.softmax(scores(scaled, own!, config));
-    return collect(mixed(probabilities_BNTS, own!.kv), own!.layout);
+    const { layout, kv, sight } = own!;
+    const q_BNTH = spread(scaled, layout);
+    const look = (q: tf.Tensor4D, mask_B1TS: tf.Tensor4D) => mixed(tf.softmax(scores(q, kv, mask_B1TS, config)), kv);
+    return collect(sight.mask_B1TS === null ? inBlocks(q_BNTH, sight, look) : look(q_BNTH, sight.mask_B1TS), layout);
   }
   // One softmax over both grids: each gives its sum of exp(score) * value, with the sum of exp(score) and the largest score.
   const [M, N, H] = q_MNH.shape;
   const [a, b] = [own!, other].map((seen) => {
-    const scores_BNTS = scores(scaled, seen, config);
+    const { layout, kv, sight } = seen;
+    const scores_BNTS = scores(spread(scaled, layout), kv, sight.mask_B1TS ?? mask(sight.lookers, sight), config);
     const largest_BNT1 = scores_BNTS.max(-1, true);
     const weights_BNTS = scores_BNTS.sub<tf.Tensor4D>(largest_BNT1).exp();
-    const parts = [mixed(weights_BNTS, seen.kv), weights_BNTS.sum(-1, true), largest_BNT1] as tf.Tensor4D[];
-    return tf.split(collect(tf.concat(parts, -1), seen.layout).reshape([M, N, H + 2]), [H, 1, 1], -1);
+    const parts = [mixed(weights_BNTS, kv), weights_BNTS.sum(-1, true), largest_BNT1] as tf.Tensor4D[];
+    return tf.split(collect(tf.concat(parts, -1), layout).reshape([M, N, H + 2]), [H, 1, 1], -1);
   }) as [Part, Part];
   const largest_MN1 = a[2].maximum(b[2]);
   const [shareOfA, shareOfB] = [a[2].sub(largest_MN1).exp(), b[2].sub(largest_MN1).exp()];
@@ -157,9 +156,56 @@ export function attention(q_MNH: tf.Tensor3D, [own, other]: readonly Seen[], con
 
 type Part = [sum_MNH: tf.Tensor, weight_MN1: tf.Tensor, largest_MN1: tf.Tensor];
 
+/**
+ * What `look` gives for all queries [B, N, T, H], of which it sees as many at a time as MAX_SCORES allows: memory grows with
+ * T and not with its square, also for the gradient.
+ */
+function inBlocks(
+  q_BNTH: tf.Tensor4D,
+  sight: Sight,
+  look: (q_BNTH: tf.Tensor4D, mask_B1TS: tf.Tensor4D) => tf.Tensor4D,
+): tf.Tensor4D {
+  const [B, N, T, H] = q_BNTH.shape;
+  const S = sight.keys.positions_BS.shape[1];
+  const blocks = Math.ceil(T / Math.max(1, Math.floor(MAX_SCORES / (B * N * S))));
+  const size = Math.ceil(T / blocks);
+  const filling = blocks * size - T;
+  const cut = (x_BT: tf.Tensor2D) =>
+    tf
+      .pad(x_BT, [
+        [0, 0],
+        [0, filling],
+      ])
+      .reshape<tf.Tensor3D>([B, blocks, size])
+      .transpose([1, 0, 2]);
+  const { positions_BT, segments_BT } = sight.lookers;
+  const q_BNT_H = tf.pad(q_BNTH, [
+    [0, 0],
+    [0, 0],
+    [0, filling],
+    [0, 0],
+  ]);
+  const each = {
+    q: q_BNT_H.reshape<tf.Tensor5D>([B, N, blocks, size, H]).transpose([2, 0, 1, 3, 4]),
+    positions: cut(positions_BT),
+    segments: cut(segments_BT),
+  };
+  const [, attended] = scan(
+    (none: tf.Scalar, { q, positions, segments }) => {
+      const lookers = { positions_BT: positions as tf.Tensor2D, segments_BT: segments as tf.Tensor2D };
+      return [none, look(q as tf.Tensor4D, mask(lookers, sight)) as tf.Tensor];
+    },
+    tf.scalar(0) as tf.Scalar,
+    each,
+  );
+  return attended
+    .transpose([1, 2, 0, 3, 4])
+    .reshape<tf.Tensor4D>([B, N, blocks * size, H])
+    .slice([0, 0, 0, 0], [B, N, T, H]);
+}
+
 /** The query heads that share a key head are stacked along T, so keys and values are never repeated. */
-function scores(q_MNH: tf.Tensor3D, { kv, layout, mask_B1TS }: Seen, config: ModelConfig): tf.Tensor4D {
-  const q_BNTH = spread(q_MNH, layout);
+function scores(q_BNTH: tf.Tensor4D, kv: LayerCache, mask_B1TS: tf.Tensor4D, config: ModelConfig): tf.Tensor4D {
   const [B, N, T, H] = q_BNTH.shape;
   const [, K, , S] = kv.k_BKHS.shape;
   const capped = softCap(tf.matMul(q_BNTH.reshape([B, K, (N / K) * T, H]), kv.k_BKHS), config.attnLogitSoftcapping);
@@ -171,63 +217,6 @@ function mixed(weights_BNTS: tf.Tensor4D, { v_BKSH }: LayerCache): tf.Tensor4D {
   const [B, N, T, S] = weights_BNTS.shape;
   const [, K, , H] = v_BKSH.shape;
   return tf.matMul(weights_BNTS.reshape([B, K, (N / K) * T, S]), v_BKSH).reshape([B, N, T, H]);
-}
-
-/** What is added to a score where a query must not look. Finite, so that a row of padding, which sees nothing, stays finite. */
-const HIDDEN = -1e9;
-
-/**
- * A mask [B, 1, T, S] to add to scores. A token sees the tokens of segment 0 and of its own segment at positions up to
- * its own, and with a window only those less than it before.
- */
-function mask(
-  { positions_BT, segments_BT }: { readonly positions_BT: tf.Tensor2D; readonly segments_BT: tf.Tensor2D },
-  { positions_BS, segments_BS }: Keys,
-  window: number | null = null,
-): tf.Tensor4D {
-  const [B, T] = positions_BT.shape;
-  const S = positions_BS.shape[1];
-  const segments_B1S = segments_BS.reshape([B, 1, S]);
-  const isOwn_BTS = segments_B1S
-    .equal(segments_BT.reshape([B, T, 1]))
-    .logicalOr(segments_B1S.equal(tf.scalar(0, "int32")));
-  const distance_BTS = positions_BT.reshape([B, T, 1]).sub(positions_BS.reshape([B, 1, S]));
-  const past_BTS = isOwn_BTS.logicalAnd(distance_BTS.greaterEqual(tf.scalar(0, "int32")));
-  const seen_BTS = window === null ? past_BTS : past_BTS.logicalAnd(distance_BTS.less(tf.scalar(window, "int32")));
-  return seen_BTS.toFloat().sub(1).mul(-HIDDEN).reshape([B, 1, T, S]);
-}
-
-/** What turns the heads of each token; one for both types of layers where their frequencies are the same. */
-function rotations(positions_M: tf.Tensor1D, { rope, headDim }: ModelConfig): ByType<Rotation> {
-  const { sliding_attention: sliding, full_attention: full } = rope;
-  const ofFull = rotation(positions_M, full, headDim);
-  const isSame = sliding.theta === full.theta && sliding.factor === full.factor;
-  return { full_attention: ofFull, sliding_attention: isSame ? ofFull : rotation(positions_M, sliding, headDim) };
-}
-
-export interface Rotation {
-  readonly cos_M1H: tf.Tensor3D;
-  /** Negated in its first half. */
-  readonly sin_M1H: tf.Tensor3D;
-}
-
-/**
- * Rotary position embedding: turns each pair (x_i, x_{i + H/2}) by position * theta^(-2i/H) / factor (arXiv 2104.09864).
- * Frequencies are rounded to float32 and multiplied in float32, as in transformers.
- */
-function rotation(positions_M: tf.Tensor1D, { theta, factor }: Rope, headDim: number): Rotation {
-  const half = headDim / 2;
-  const frequencies = tf.tensor1d(Array.from({ length: half }, (_, i) => Math.fround(theta ** (-i / half)) / factor));
-  const angles_M1H = positions_M.toFloat().reshape([-1, 1, 1]).mul(frequencies);
-  return {
-    cos_M1H: tf.concat([angles_M1H.cos(), angles_M1H.cos()], -1) as tf.Tensor3D,
-    sin_M1H: tf.concat([angles_M1H.sin().neg(), angles_M1H.sin()], -1) as tf.Tensor3D,
-  };
-}
-
-export function rotate(x_MNH: tf.Tensor3D, { cos_M1H, sin_M1H }: Rotation): tf.Tensor3D {
-  const [low, high] = tf.split(x_MNH, 2, -1) as [tf.Tensor3D, tf.Tensor3D];
-  return x_MNH.mul(cos_M1H).add(tf.concat([high, low], -1).mul(sin_M1H));
 }
 
 /** Squashes x into (-cap, cap): arXiv 2408.00118, section 2. */

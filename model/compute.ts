@@ -6,6 +6,8 @@ export type ComputeDtype = (typeof COMPUTE_DTYPES)[number];
 
 /** Logits that exist at one time, in elements: 128 MB. */
 export const MAX_LOGITS = 2 ** 25;
+/** Scores of attention that exist at one time, in elements: 64 MB. */
+export const MAX_SCORES = 2 ** 24;
 /** The largest part of a head that is worked through in parts, in elements: 64 MB in float32. */
 export const MAX_HEAD_PART = 2 ** 24;
 

@@ -10,14 +10,12 @@ import { eachOf, gatherRows, scan, tf, toFloat32 } from "tfjs-jit";
 import {
   type Block,
   type Grid,
-  type Keys,
   type LayerCache,
   type Looking,
   ownKeys,
   pick,
   type Queries,
   queriesOf,
-  type Rotation,
   seenIn,
   type Wanted,
 } from "./attention.js";
@@ -26,7 +24,9 @@ import type { ModelConfig } from "./config.js";
 import { type ByType, everyType } from "./config-keys.js";
 import { type LazyLogits, logitsOf } from "./head.js";
 import { type LayerWeights, layer, rmsNorm, roundTo } from "./layer.js";
+import type { Rotation } from "./rotary.js";
 import { changeOf, EMBEDDING, layerOf } from "./shapes.js";
+import { either, type Keys } from "./sight.js";
 
 /** Tensors by their names in the checkpoint, such as "model.layers.0.self_attn.q_proj.weight". Matrices are [out, in]. */
 export type Weights = Readonly<Record<string, tf.Tensor>>;
@@ -111,7 +111,7 @@ export function forwardInLoops(
 ): tf.Tensor2D {
   const { layout } = block;
   const all = queriesOf(block, [{ layout, keys: everyType(ownKeys(block)) }], config);
-  const { sliding_attention: sliding, full_attention: full } = all.views[0]!.masks;
+  const { sliding_attention: sliding, full_attention: full } = all.views[0]!.sights;
   const ofLayers = layersOf(weights);
   let x = embed(weights, config, block);
   for (const { first, count } of segments) {
@@ -134,10 +134,9 @@ export function forwardInLoops(
       (x_MD: tf.Tensor2D, { weights, changes, slides }) => {
         const changed = Object.entries(changes).map(([name, change]) => [name, weights[name]!.add(change)]);
         const of = { ...weights, ...(Object.fromEntries(changed) as LayerWeights) };
-        const mask_B1TS = sliding === full ? full : (tf.where(slides, sliding, full) as tf.Tensor4D);
         const rotation = rotationOf(slides, all.rotations);
         const looking = { rotation, token_W: null };
-        const seen = (kv: LayerCache) => [{ layout, mask_B1TS, kv }];
+        const seen = (kv: LayerCache) => [{ layout, sight: either(slides, sliding, full), kv }];
         return [layer(of, config, x_MD, { layout, rotation, looking, past: null, seen }).x_MD, null];
       },
       x,

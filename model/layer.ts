@@ -5,9 +5,10 @@
  */
 import { fromFloat32, toFloat32 as toFloat32Array } from "safetensors-ts";
 import { dynamicUpdateSlice, gatherRows, type Index, tf, toBfloat16, toFloat32 } from "tfjs-jit";
-import { attention, type LayerCache, type Layout, type Rotation, rotate, type Seen, spread } from "./attention.js";
+import { attention, type LayerCache, type Layout, type Seen, spread } from "./attention.js";
 import type { ComputeDtype } from "./compute.js";
 import type { ModelConfig } from "./config.js";
+import { type Rotation, rotate } from "./rotary.js";
 
 /** A layer's tensors by the part of their names that all layers share, such as "mlp.up_proj". */
 export type LayerWeights = Readonly<Record<string, tf.Tensor>>;

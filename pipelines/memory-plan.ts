@@ -5,7 +5,7 @@
  * token were fitted to measured steps (bench/plan.ts compares them with what runs take).
  */
 import { paddedLength, type Sizes } from "../model/batch.js";
-import { MAX_HEAD_PART, MAX_LOGITS } from "../model/compute.js";
+import { MAX_HEAD_PART, MAX_LOGITS, MAX_SCORES } from "../model/compute.js";
 import type { ModelConfig } from "../model/config.js";
 import { EMBEDDING, layerOf, parameterShapes } from "../model/shapes.js";
 
@@ -71,7 +71,9 @@ export function planMemory(stage: PlannedStage): MemoryPlan {
   const parts = sizes.rows / part.rows;
   const { M, W, S } = largestBatch(part);
   const names = learning.map(([name]) => name);
-  const ofLayer = FLOAT * floatsPerToken(config, S);
+  // Where there would be too many scores, attention keeps none of them, and has some at a time (model/attention.ts).
+  const isInBlocks = M * config.numAttentionHeads * S > MAX_SCORES;
+  const ofLayer = FLOAT * floatsPerToken(config, isInBlocks ? 0 : S);
   // The last layer computes what is looked at alone; a loop computes all of it, and each layer once more.
   const layers = layersWithGradient(config, names);
   const activations = isInLoops
@@ -85,7 +87,7 @@ export function planMemory(stage: PlannedStage): MemoryPlan {
     anchor: phase === "rl" ? learns : 0,
     // Those of a loop's layers are one tensor, beside which its sum is made.
     gradients: isInLoops ? 2 * learns : learns,
-    activations,
+    activations: activations + (isInBlocks ? 3 * FLOAT * MAX_SCORES : 0),
     loss: lossBytes(config, W, teacher !== null) + floatHead(student) + (teacher === null ? 0 : floatHead(teacher)),
     cache: phase === "sft" ? 0 : cacheBytes(config, sizes) + floatLayers(student),
   };

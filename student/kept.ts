@@ -4,8 +4,8 @@
  * Shape suffixes: B prompts, G completions of each, C = B * G completions in all; M of them are kept, and R prompts.
  */
 import { gatherRows, tf, topK } from "tfjs-jit";
-import type { Keys } from "../model/attention.js";
 import type { Memory } from "../model/forward.js";
+import type { Keys } from "../model/sight.js";
 import { firstColumn } from "./choose.js";
 import { type Prompts, takeRows } from "./sampling-cache.js";
 

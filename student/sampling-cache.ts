@@ -5,10 +5,11 @@
  * Shape suffixes: B prompts of P slots, M completions; S slots, K key/value heads, H head size.
  */
 import { gatherRows, tf } from "tfjs-jit";
-import type { Block, Keys } from "../model/attention.js";
+import type { Block } from "../model/attention.js";
 import type { ModelConfig } from "../model/config.js";
 import type { ByType } from "../model/config-keys.js";
 import type { Cache, Slots } from "../model/forward.js";
+import type { Keys } from "../model/sight.js";
 
 const int = (value: number) => tf.scalar(value, "int32");
 const range = (n: number) => tf.range(0, n, 1, "int32");

@@ -1,10 +1,10 @@
 /** What a cache keeps, by hand: a window of 3 tokens, prompts of 2 and of 5. */
 import { tf } from "tfjs-jit";
 import { expect, test } from "vitest";
-import type { Keys } from "../../model/attention.js";
 import { listPrompts, sizesOf } from "../../model/batch.js";
 import type { ModelConfig } from "../../model/config.js";
 import { listTensors } from "../../model/scoring.js";
+import type { Keys } from "../../model/sight.js";
 import { extendCache, ownSlots, promptsOf, slotsFor } from "../../student/sampling-cache.js";
 
 const config = {
