@@ -1,8 +1,8 @@
 // From a recipe to a plan: which tensors the result has, what each is made of, and the config that goes with them.
 import { isFloatDtype } from "safetensors-ts";
+import { openAdapter } from "../model/adapter.js";
 import { ModelError } from "../model/errors.js";
 import type { Dtype, JsonObject } from "../model/json.js";
-import { openAdapter } from "./lora.js";
 import type { OpenedSource, SliceWork } from "./make-tensor.js";
 import {
   adaptModel,

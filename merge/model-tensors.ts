@@ -3,10 +3,11 @@
 import { join } from "node:path";
 import type { Dtype } from "safetensors-ts";
 import { type CheckpointTensor, isFloatDtype, openCheckpoint, SafetensorsError } from "safetensors-ts";
+import { type Adapter, checkAdapterFits } from "../model/adapter.js";
 import { ModelError } from "../model/errors.js";
 import { type JsonObject, readJsonIfAny, readTextIfAny } from "../model/json.js";
 import { layerOf } from "./groups.js";
-import { type Adapter, checkAdapterFits, withAdapter } from "./lora.js";
+import { withAdapter } from "./lora.js";
 import type { Source, TensorPlace } from "./plan.js";
 
 export interface ModelTensor {
@@ -68,11 +69,11 @@ export async function readModelTensors(path: string, files: FileNumbers): Promis
 /** The model with an adapter on it. A tied head that the adapter changes becomes a tensor of its own. */
 export function adaptModel(model: ModelTensors, adapter: Adapter, files: FileNumbers): ModelTensors {
   const { tensors: known } = adapter.updates.has(HEAD) || adapter.replaced.has(HEAD) ? withHead(model) : model;
-  checkAdapterFits(adapter, model.path, new Set(known.keys()));
+  checkAdapterFits(adapter, model.path, (name) => known.get(name)?.shape);
   const file = files.numberOf(adapter.file);
   const tensors = [...known.values()].map((tensor): [string, ModelTensor] => {
-    const { name, shape, source } = tensor;
-    return [name, { ...tensor, source: withAdapter(source, name, shape, adapter, file) }];
+    const { name, source } = tensor;
+    return [name, { ...tensor, source: withAdapter(source, name, adapter, file) }];
   });
   return { ...model, tensors: new Map(tensors) };
 }

@@ -1,5 +1,5 @@
 /** The JSON files of a model folder: reading them, and config.json for other weights. */
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { ModelError } from "./errors.js";
 
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -17,6 +17,8 @@ export async function readTextIfAny(path: string): Promise<string | null> {
     throw error;
   }
 }
+
+export const isFile = async (path: string): Promise<boolean> => (await stat(path).catch(() => null))?.isFile() ?? false;
 
 /** The object that a JSON file holds, or null where there is no file. */
 export async function readJsonIfAny(path: string): Promise<JsonObject | null> {

@@ -8,6 +8,7 @@ import { dynamicUpdateSlice, gatherRows, type Index, tf, toBfloat16, toFloat32 }
 import { attention, type LayerCache, type Layout, type Seen, spread } from "./attention.js";
 import type { ComputeDtype } from "./compute.js";
 import type { ModelConfig } from "./config.js";
+import { LORA_PARTS } from "./lora.js";
 import { type Rotation, rotate } from "./rotary.js";
 
 /** A layer's tensors by the part of their names that all layers share, such as "mlp.up_proj". */
@@ -35,7 +36,8 @@ export function layer(
   { layout, rotation, looking, past, seen }: LayerInputs,
 ): { x_MD: tf.Tensor2D; kv: LayerCache } {
   const norm = <T extends tf.Tensor>(name: string, y: T) => rmsNorm(y, weights[name]!, config.rmsNormEps);
-  const times = (name: string, y: tf.Tensor2D) => linear(y, weights[name]!, config.compute.dtype);
+  const times = (name: string, y: tf.Tensor2D) =>
+    adapted(linear(y, weights[name]!, config.compute.dtype), weights, name, y);
   const project = (name: string, y: tf.Tensor2D): tf.Tensor3D =>
     times(`self_attn.${name}`, y).reshape([y.shape[0], -1, config.headDim]);
   const normed = (name: string, y: tf.Tensor3D) => (config.normsQueriesAndKeys ? norm(`self_attn.${name}`, y) : y);
@@ -72,6 +74,14 @@ export const rmsNorm = <T extends tf.Tensor>(x: T, w: tf.Tensor, eps: number): T
 function linear(x: tf.Tensor2D, w: tf.Tensor, dtype: ComputeDtype): tf.Tensor2D {
   if (dtype === "float32") return tf.matMul(x, w as tf.Tensor2D, false, true);
   return toFloat32(tf.matMul(toBfloat16(x), toBfloat16(w), false, true)) as tf.Tensor2D;
+}
+
+/** y W^T with what an adapter adds to it, if there is one: scale (y A^T) B^T, in float32 (model/lora.ts). */
+function adapted(yW: tf.Tensor2D, weights: LayerWeights, name: string, y: tf.Tensor2D): tf.Tensor2D {
+  const [a, b, scale] = [LORA_PARTS.a, LORA_PARTS.b, LORA_PARTS.scale].map((part) => weights[`${name}.${part}`]);
+  if (!a || !b || !scale) return yW;
+  const yA = tf.matMul(y, a as tf.Tensor2D, false, true).mul<tf.Tensor2D>(scale);
+  return yW.add(tf.matMul(yA, b as tf.Tensor2D, false, true));
 }
 
 /** A number as transformers has it in a model of that dtype. */

@@ -1,15 +1,19 @@
-/** A model folder, opened without TensorFlow: config, tokenizer, chat template, stop tokens. Weights: see weights.ts. */
+/** A model folder, with or without an adapter, opened without TensorFlow: config, tokenizer, chat template, stop tokens. Weights: see weights.ts. */
 import { join } from "node:path";
+import type { Adapter } from "./adapter.js";
 import { type Chat, loadChat } from "./chat.js";
 import type { Compute } from "./compute.js";
 import { computedAs, type ModelConfig, readModelConfig } from "./config.js";
 import { ID_OR_LIST, idList } from "./config-keys.js";
 import { ModelError } from "./errors.js";
 import { readJsonIfAny } from "./json.js";
+import { openAdapterFor, placesOf } from "./lora.js";
 import { loadTokenizer, type Tokenizer } from "./tokenizer.js";
 
 export interface ModelFolder {
   readonly dir: string;
+  /** What is added to its weights, or takes their place. */
+  readonly adapter: Adapter | null;
   readonly config: ModelConfig;
   /** null where the folder has none: such a model scores and continues token ids. */
   readonly tokenizer: Tokenizer | null;
@@ -18,17 +22,38 @@ export interface ModelFolder {
   readonly stopIds: readonly number[];
 }
 
-export async function openModel(dir: string, compute: Partial<Compute> = {}): Promise<ModelFolder> {
-  const config = computedAs(await readModelConfig(dir), compute);
-  const tokenizer = await loadTokenizer(dir);
-  const chat = await loadChat(dir, tokenizer);
+/**
+ * Opens a model folder, also with an adapter on it, or an adapter's folder (`placesOf`). Tokenizer and chat template are
+ * the adapter's where its folder has a tokenizer.
+ */
+export async function openModel(
+  model: string,
+  compute: Partial<Compute> = {},
+  adapterDir: string | null = null,
+): Promise<ModelFolder> {
+  const { dir, adapter, config } = await openWeights(model, compute, adapterDir);
+  const ofAdapter = adapter && (await loadTokenizer(adapter.path));
+  const tokenizer = ofAdapter ?? (await loadTokenizer(dir));
+  const chat = await loadChat(adapter && ofAdapter ? adapter.path : dir, tokenizer);
   return {
     dir,
+    adapter,
     config,
     tokenizer,
     chat,
     stopIds: await stopIds(dir, config, tokenizer),
   };
+}
+
+/** What of a model its weights are loaded by; arguments as of openModel. */
+export async function openWeights(
+  model: string,
+  compute: Partial<Compute> = {},
+  adapterDir: string | null = null,
+): Promise<Pick<ModelFolder, "dir" | "adapter" | "config">> {
+  const { dir, adapter } = await placesOf(model, adapterDir);
+  const config = computedAs(await readModelConfig(dir), compute);
+  return { dir, adapter: adapter === null ? null : await openAdapterFor(adapter, dir, config), config };
 }
 
 /** `eos_token_id` of config.json and generation_config.json, and `<end_of_turn>` if the vocabulary has it. */

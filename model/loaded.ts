@@ -1,10 +1,11 @@
 /** A model folder with its weights on the device. */
 import type { Variable } from "tfjs-jit";
+import type { Adapter } from "./adapter.js";
 import type { ComputeDtype } from "./compute.js";
 import { computedAs, type ModelConfig } from "./config.js";
 import { type ModelFolder, openModel } from "./load.js";
 import { disposeParameters, hasBfloat16, layersAlike, type Parameters, variableOf } from "./parameters.js";
-import { readWeights, type Storage } from "./weights.js";
+import { readAdapterWeights, readWeights, type Storage } from "./weights.js";
 
 export type LoadedModel = { readonly folder: ModelFolder; readonly parameters: Parameters };
 
@@ -13,11 +14,16 @@ export type LoadOptions = {
   readonly dtype?: ComputeDtype;
   /** What each tensor is kept in. @default what matrix products are computed in */
   readonly storageOf?: (name: string) => Storage;
+  /** Folder of an adapter on the model. @default none, unless the model folder is an adapter's itself */
+  readonly adapter?: string | null;
 };
 
 /** Opens a folder and loads its weights. */
-export async function loadModel(dir: string, { dtype = "float32", storageOf }: LoadOptions = {}): Promise<LoadedModel> {
-  const folder = await openModel(dir, { dtype });
+export async function loadModel(
+  dir: string,
+  { dtype = "float32", storageOf, adapter = null }: LoadOptions = {},
+): Promise<LoadedModel> {
+  const folder = await openModel(dir, { dtype }, adapter);
   const { config, parameters } = await loadParameters(folder, storageOf);
   return { folder: { ...folder, config }, parameters };
 }
@@ -27,12 +33,13 @@ export async function loadModel(dir: string, { dtype = "float32", storageOf }: L
  * tensor at a time is in host memory.
  */
 export async function loadParameters(
-  { dir, config }: { readonly dir: string; readonly config: ModelConfig },
+  { dir, config, adapter = null }: Pick<ModelFolder, "dir" | "config"> & Partial<Pick<ModelFolder, "adapter">>,
   storageOf: (name: string) => Storage = () => config.compute.dtype,
 ): Promise<{ config: ModelConfig; parameters: Parameters }> {
   const parameters: Record<string, Variable> = {};
   try {
     for await (const [name, weight] of readWeights(dir, config, storageOf)) parameters[name] = variableOf(weight);
+    if (adapter !== null) await addAdapter(parameters, adapter);
   } catch (error) {
     disposeParameters(parameters);
     throw error;
@@ -40,6 +47,14 @@ export async function loadParameters(
   // XLA makes float32 of all bfloat16 weights at once, unless the layers are a loop: then of one layer at a time.
   const segments = hasBfloat16(parameters) ? layersAlike(parameters) : null;
   return { config: computedAs(config, { segments }), parameters };
+}
+
+/** Adds an adapter's matrices, and puts what it stores whole in the place of the model's. */
+async function addAdapter(parameters: Record<string, Variable>, adapter: Adapter): Promise<void> {
+  for await (const [name, weight] of readAdapterWeights(adapter)) {
+    parameters[name]?.dispose();
+    parameters[name] = variableOf(weight);
+  }
 }
 
 /** Frees the weights. */

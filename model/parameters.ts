@@ -35,14 +35,14 @@ export const zerosLike = (parameters: Parameters): Parameters =>
 export const hasBfloat16 = (parameters: Parameters): boolean =>
   Object.values(parameters).some(({ isBfloat16 }) => isBfloat16);
 
-/** Layers in loops: neighbours are one where their tensors agree in dtypes, and in what `of` says of them. */
+/** Layers in loops: neighbours are one where their tensors agree in shapes and dtypes, and in what `of` says of them. */
 export function layersAlike(all: Parameters, of: (tensor: string) => boolean = () => true): Segment[] {
   const kinds: string[][] = [];
-  for (const [tensor, { isBfloat16 }] of Object.entries(all)) {
+  for (const [tensor, { shape, isBfloat16 }] of Object.entries(all)) {
     const own = layerOf(tensor);
     if (own === null) continue;
     kinds[own.layer] ??= [];
-    kinds[own.layer]!.push(`${own.name} ${isBfloat16} ${of(tensor)}`);
+    kinds[own.layer]!.push(`${own.name} ${shape} ${isBfloat16} ${of(tensor)}`);
   }
   return segmentsOf(kinds.length, (layer) => kinds[layer]!.join());
 }

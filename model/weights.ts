@@ -1,8 +1,10 @@
 /** The weights of a model folder as tensors, checked against its config. */
-import { openCheckpoint, type TensorInfo, toFloat32 } from "safetensors-ts";
+import { type FileTensor, openCheckpoint, openSafetensors, type TensorInfo, toFloat32 } from "safetensors-ts";
 import { bfloat16Tensor, tf, toBfloat16 } from "tfjs-jit";
+import type { Adapter } from "./adapter.js";
 import type { ModelConfig } from "./config.js";
 import { ModelError } from "./errors.js";
+import { loraNames } from "./lora.js";
 import { EMBEDDING, parameterShapes, textName } from "./shapes.js";
 
 type Checkpoint = Awaited<ReturnType<typeof openCheckpoint>>;
@@ -59,6 +61,37 @@ export async function* readWeights(
     }
   } finally {
     await checkpoint.close();
+  }
+}
+
+/** An adapter's tensors in float32, by their names beside the model's: scales, matrices, and what is stored whole. */
+export async function* readAdapterWeights({
+  file: path,
+  updates,
+  replaced,
+}: Adapter): AsyncGenerator<[name: string, weight: tf.Tensor]> {
+  const file = await openSafetensors(path);
+  const read = async ({ name, dtype, shape }: FileTensor) => {
+    const values = toFloat32(await file.read(name), dtype);
+    checkFinite(
+      path,
+      name,
+      values,
+      (x) => !Number.isFinite(x),
+      (i) => values[i]!,
+    );
+    return tf.tensor(values, [...shape]);
+  };
+  try {
+    for (const [name, tensor] of replaced) yield [name, await read(tensor)];
+    for (const [name, { a, b, scale }] of updates) {
+      const names = loraNames(name);
+      yield [names.a, await read(a)];
+      yield [names.b, await read(b)];
+      yield [names.scale, tf.scalar(scale)];
+    }
+  } finally {
+    await file.close();
   }
 }
 

@@ -1,11 +1,15 @@
-// adapter_config.json of PEFT: what is needed to merge a LoRA, and what would make merging it wrong.
+/** adapter_config.json of PEFT: what a LoRA is multiplied by, and what would make adding it wrong. */
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { ModelError } from "../model/errors.js";
-import { type JsonObject, readJsonIfAny } from "../model/json.js";
+import { ModelError } from "./errors.js";
+import { type JsonObject, readJsonIfAny } from "./json.js";
 
 export interface AdapterConfig {
   readonly path: string;
+  /** Folder or name of the model that the adapter was trained on; null where it does not say. */
+  readonly base: string | null;
+  /** Whether an embedding that is stored whole is the head of a model that ties them, too. */
+  readonly isTied: boolean;
   readonly rank: number;
   readonly alpha: number;
   /** Rank-stabilised (arXiv 2312.03732): alpha is divided by the root of the rank. */
@@ -40,7 +44,7 @@ export async function readAdapterConfig(dir: string): Promise<AdapterConfig> {
   }
   for (const [key, value] of Object.entries(config)) {
     if (KNOWN.has(key) || isOff(value)) continue;
-    throw new ModelError(path, `"${key}" is ${JSON.stringify(value)}: merging that is not supported`);
+    throw new ModelError(path, `"${key}" is ${JSON.stringify(value)}, which is not supported`);
   }
   if (!PLAIN_STARTS.includes(config.init_lora_weights)) {
     const start = JSON.stringify(config.init_lora_weights);
@@ -52,6 +56,8 @@ export async function readAdapterConfig(dir: string): Promise<AdapterConfig> {
   await checkFile(dir);
   return {
     path,
+    base: typeof config.base_model_name_or_path === "string" ? config.base_model_name_or_path : null,
+    isTied: config.ensure_weight_tying === true,
     rank: positive(path, "r", config.r),
     alpha: positive(path, "lora_alpha", config.lora_alpha),
     isRankStabilised: config.use_rslora === true,
