@@ -7,7 +7,9 @@ import { type ByType, type Keys, LAYER_TYPES, type Rope } from "./config-keys.js
 import { ModelError } from "./errors.js";
 import type { JsonObject } from "./json.js";
 
-export function gemma3Text({ raw, fail, rope, layerTypes, integer }: Keys, layers: number): Family {
+export function gemma3Text({ raw, fail, only, rope, layerTypes, integer }: Keys, layers: number): Family {
+  // transformers reads a cap on attention logits, and does not apply it.
+  only({ attn_logit_softcapping: [null] });
   const pattern = ["sliding_window_pattern", "_sliding_window_pattern"].find((name) => name in raw);
   const every = integer(pattern ?? "sliding_window_pattern", 6);
   return {

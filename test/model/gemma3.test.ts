@@ -76,6 +76,12 @@ test("of a config with vision the text part is read: linear scaling is of the gl
   );
 });
 
+test("a cap on attention logits, which transformers would leave out, is refused", () => {
+  expect(() => parse({ attn_logit_softcapping: 50 })).toThrow(
+    'config.json: "attn_logit_softcapping" is 50, expected null (nothing else is supported)',
+  );
+});
+
 test("rope_parameters must be by type of layer", () => {
   expect(() => parse({ rope_parameters: { rope_theta: 10000 } })).toThrow(
     'config.json: "rope_parameters" is {"rope_theta":10000}, expected an object with sliding_attention and full_attention',
