@@ -7,7 +7,7 @@ import type { Dtype } from "../model/json.js";
 import { replaceFolder, STORED_AS } from "../model/save.js";
 import type { ConvertOptions } from "./convert.js";
 import { formatOf } from "./formats.js";
-import { gemmaConfig, readArchitecture, readSizes } from "./gemma-config.js";
+import { type Architecture, gemmaConfig, readArchitecture, readSizes } from "./gemma-config.js";
 import { type GemmaTensor, gemmaTensors } from "./gemma-tensors.js";
 import { type GgufFile, type GgufTensor, openGguf } from "./gguf-header.js";
 import { metadataReader } from "./metadata.js";
@@ -39,7 +39,7 @@ export async function convertGguf({
     const rows = embeddingRows(file, tokenizer.pieces.length);
     const sizes = readSizes(metadata, architecture, rows);
     const config = gemmaConfig(metadata, architecture, sizes, tokens, dtype);
-    const places = placeTensors(file, gemmaTensors(architecture, sizes));
+    const places = placeTensors(file, architecture, gemmaTensors(architecture, sizes));
     const maxTokens = metadata.integer(`${architecture}.context_length`);
     const generation = { bos_token_id: tokens.bos, eos_token_id: tokens.eos, pad_token_id: tokens.pad };
     const files = {
@@ -86,7 +86,11 @@ interface Place extends GemmaTensor {
 }
 
 /** Where the model's tensors are. Throws where one is missing, of another shape, not all in the file, or one too many. */
-function placeTensors({ path, fileBytes, tensors }: GgufFile, wanted: readonly GemmaTensor[]): Place[] {
+function placeTensors(
+  { path, fileBytes, tensors }: GgufFile,
+  architecture: Architecture,
+  wanted: readonly GemmaTensor[],
+): Place[] {
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const places = wanted.map((tensor): Place => {
     const found = byName.get(tensor.from);
@@ -96,7 +100,7 @@ function placeTensors({ path, fileBytes, tensors }: GgufFile, wanted: readonly G
   });
   const [other] = byName.keys();
   if (other === undefined) return places;
-  throw new ModelError(path, `has a tensor "${other}", which no model of its architecture has`);
+  throw new ModelError(path, `has a tensor "${other}", which no ${architecture} has`);
 }
 
 function placeOf(path: string, fileBytes: number, tensor: GemmaTensor, found: GgufTensor): Place {
