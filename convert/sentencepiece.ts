@@ -96,13 +96,18 @@ export function tokenizerFiles(tokenizer: SentencePiece, maxTokens: number): Rec
   };
 }
 
+/** Pieces that the hub does not call special: llama.cpp's converter takes them for control tokens by their looks. */
+const RESERVED = /^(<unused\d+>|<mask>|<2mass>|\[@BOS@\])$/;
+/** Pieces that the hub calls special, and the converter user-defined. */
+const IMAGE = /^<(start|end)_of_image>$/;
+
 /** tokenizer.json as the hub has it for Gemma. Control and user-defined tokens are found before BPE sees a text. */
 function tokenizerJson(tokenizer: SentencePiece): string {
   const { pieces, types, unknown } = tokenizer;
   const added = pieces.flatMap((content, id) => {
     const type = types[id];
     if (type !== CONTROL && type !== USER_DEFINED && id !== unknown) return [];
-    const special = type !== USER_DEFINED;
+    const special = (type !== USER_DEFINED && !RESERVED.test(content)) || IMAGE.test(content);
     return [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }];
   });
   return JSON.stringify({
@@ -160,19 +165,32 @@ function postProcessor({ pieces, bos, eos, addsBos, addsEos }: SentencePiece): u
  * the highest score first; of one score, the longest left part first (as transformers' generate_merges).
  */
 export function mergesOf({ pieces, scores }: Pick<SentencePiece, "pieces" | "scores">): [string, string][] {
-  const ids = new Map(pieces.map((piece, id) => [piece, id]));
-  const found = pieces.flatMap((piece, id) => {
-    const characters = [...piece];
-    const ways: { readonly pair: [string, string]; readonly score: number; readonly lengths: [number, number] }[] = [];
-    for (let cut = 1, at = 0; cut < characters.length; cut++) {
-      at += characters[cut - 1]!.length;
-      const pair: [string, string] = [piece.slice(0, at), piece.slice(at)];
-      if (!ids.has(pair[0]) || !ids.has(pair[1])) continue;
-      ways.push({ pair, score: scores[id]!, lengths: [cut, characters.length - cut] });
+  const known = new Set(pieces);
+  const byScore = pieces.map((_, id) => id).sort((a, b) => scores[b]! - scores[a]!);
+  const merges: [string, string][] = [];
+  for (let at = 0; at < byScore.length; ) {
+    const score = scores[byScore[at]!];
+    const ways = waysToMake(pieces[byScore[at++]!]!, known);
+    const isAlone = byScore[at] === undefined || scores[byScore[at]!] !== score;
+    for (; byScore[at] !== undefined && scores[byScore[at]!] === score; at++) {
+      ways.push(...waysToMake(pieces[byScore[at]!]!, known));
     }
-    return ways;
-  });
-  // Stable: what is equal stays in the order of the ids.
-  found.sort((a, b) => b.score - a.score || b.lengths[0] - a.lengths[0] || b.lengths[1] - a.lengths[1]);
-  return found.map(({ pair }) => pair);
+    if (!isAlone) ways.sort(([a, b], [c, d]) => characters(c) - characters(a) || characters(d) - characters(b));
+    merges.push(...ways);
+  }
+  return merges;
 }
+
+/** Pairs of known pieces that a piece is, the longest left part first. */
+function waysToMake(piece: string, known: ReadonlySet<string>): [string, string][] {
+  const ways: [string, string][] = [];
+  for (let cut = piece.length - 1; cut > 0; cut--) {
+    if (isLowSurrogate(piece.charCodeAt(cut))) continue;
+    const [left, right] = [piece.slice(0, cut), piece.slice(cut)];
+    if (known.has(left) && known.has(right)) ways.push([left, right]);
+  }
+  return ways;
+}
+
+const isLowSurrogate = (unit: number): boolean => unit >= 0xdc00 && unit <= 0xdfff;
+const characters = (text: string): number => [...text].length;

@@ -30,6 +30,8 @@ const VOCABULARY: readonly (readonly [string, number, number])[] = [
   ["c", -6, NORMAL],
   ["▁", -7, NORMAL],
   ["\n", -8, NORMAL],
+  ["<unused0>", -1000, CONTROL],
+  ["<start_of_image>", -1000, USER_DEFINED],
 ];
 
 const column = <I extends 0 | 1 | 2>(i: I) => VOCABULARY.map((row) => row[i]);
@@ -75,6 +77,15 @@ describe("tokenizer.json", () => {
     expect(await tokenizer.encode("a<end_of_turn>\n\n\nb")).toEqual([13, 4, 5, 17, 14]);
     // ▁▁ a, not ▁ ▁a: the score of a user-defined token is 0 whatever the file says.
     expect(await tokenizer.encode("  a")).toEqual([6, 13]);
+  });
+
+  test("special are the tokens that the hub calls special, whatever llama.cpp's converter takes them for", () => {
+    const { added_tokens: added } = JSON.parse(tokenizerFiles(read(), 128)["tokenizer.json"]!) as {
+      added_tokens: { content: string; special: boolean }[];
+    };
+    const contents = (isSpecial: boolean) => added.filter(({ special }) => special === isSpecial).map((t) => t.content);
+    expect(contents(true)).toEqual(["<pad>", "<eos>", "<bos>", "<unk>", "<end_of_turn>", "<start_of_image>"]);
+    expect(contents(false)).toEqual(["\n\n", "▁▁", "<unused0>"]);
   });
 
   test("bytes where a character has no piece, unknown where a byte has none", async () => {
@@ -139,10 +150,10 @@ describe("a tokenizer that cannot be read is an error that says why", () => {
       { "tokenizer.ggml.model": "gpt2" },
       'metadata "tokenizer.ggml.model" is "gpt2", expected "llama" (SentencePiece with scores)',
     ],
-    [{ "tokenizer.ggml.scores": [0, 1] }, 'metadata "tokenizer.ggml.scores" has 2 entries, expected 18 (tokens)'],
+    [{ "tokenizer.ggml.scores": [0, 1] }, 'metadata "tokenizer.ggml.scores" has 2 entries, expected 20 (tokens)'],
     [
-      { "tokenizer.ggml.bos_token_id": 18 },
-      'metadata "tokenizer.ggml.bos_token_id" is 18, expected less than 18 (tokens)',
+      { "tokenizer.ggml.bos_token_id": 20 },
+      'metadata "tokenizer.ggml.bos_token_id" is 20, expected less than 20 (tokens)',
     ],
     [
       { "tokenizer.ggml.add_space_prefix": true },
