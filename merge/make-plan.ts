@@ -20,7 +20,7 @@ import {
 import { changeConfig } from "./output-config.js";
 import type { OutputTensor, Plan } from "./plan.js";
 import type { ModelReference, Recipe } from "./recipe.js";
-import { checkFolders } from "./recipe-folders.js";
+import { withFolders } from "./recipe-folders.js";
 import { isSameModel } from "./recipe-models.js";
 import { layersOf, stackSlices } from "./stack-slices.js";
 import type { TokenizerPlan } from "./tokenizer-plan.js";
@@ -39,9 +39,16 @@ export interface MergePlan {
   readonly models: readonly string[];
 }
 
+export interface PlanOptions {
+  /** What random methods draw from. */
+  readonly seed: number;
+  /** The folder of what a recipe calls a model, or the name itself. @default from the hub, where it is org/name */
+  readonly findModel?: (name: string) => Promise<string>;
+}
+
 /** Opens the headers of all models of the recipe and checks them against each other. No tensor is read. */
-export async function makePlan(recipe: Recipe, { seed }: { readonly seed: number }): Promise<MergePlan> {
-  await checkFolders(recipe);
+export async function makePlan(written: Recipe, { seed, findModel }: PlanOptions): Promise<MergePlan> {
+  const recipe = await withFolders(written, findModel);
   const files = fileNumbers();
   const opened = new Map<string, Promise<ModelTensors>>();
   const adapters = new Set<string>();

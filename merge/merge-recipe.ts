@@ -28,6 +28,8 @@ export interface MergeRecipeOptions extends Omit<RunOptions, "geometry" | "threa
   readonly seed?: number;
   /** Whether `out` may be a model that is already there. @default false */
   readonly overwrite?: boolean;
+  /** The folder of what a recipe calls a model (makePlan). */
+  readonly findModel?: (name: string) => Promise<string>;
   /** Whether the geometry of the task vectors is measured. @default false */
   readonly isMeasured?: boolean;
 }
@@ -39,12 +41,13 @@ export async function mergeRecipe({
   seed = 0,
   overwrite = false,
   isMeasured = false,
+  findModel,
   ...run
 }: MergeRecipeOptions): Promise<GroupStatistics[]> {
   const threads = startThreads((run.workers ?? standardWorkers()) - 1);
   try {
     const { recipe, text } = await readRecipeFile(path, set, []);
-    const made = await makePlan(recipe, { seed });
+    const made = await makePlan(recipe, { seed, findModel });
     const { plan, models } = made;
     await checkOutput(run.out, [...models, ...(made.tokenizer ? [made.tokenizer.from] : [])], overwrite);
     const files = await filesBeside(made, recipe, recipeAsRun(text, set, seed), run.out);

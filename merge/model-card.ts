@@ -1,6 +1,7 @@
 // README.md of a model folder, as the Hugging Face Hub reads it: YAML in front, then markdown.
 import { basename, resolve } from "node:path";
 import { stringify } from "yaml";
+import { hubName } from "../hub/name.js";
 import { METHODS, type MethodName } from "./methods.js";
 
 export interface ModelCard {
@@ -51,12 +52,6 @@ export function mergeCard(
     methods: methods.map((name) => ({ name, description: METHODS[name].description })),
     recipe,
   });
-}
-
-/** OWNER/NAME of a folder in the cache of the Hub's library, whose name says it; null for other folders. */
-export function hubName(folder: string): string | null {
-  const found = /(?:^|[\\/])models--([^\\/]+?)--([^\\/]+)[\\/]snapshots[\\/][^\\/]+[\\/]?$/.exec(folder);
-  return found && `${found[1]}/${found[2]}`;
 }
 
 /** The text of a recipe with what was set beside it, as comments. */

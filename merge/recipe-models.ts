@@ -22,8 +22,6 @@ export async function checkModel(value: unknown, path: KeyPath, check: Check): P
   if (typeof value !== "string" || value === "") {
     return wrong(`expected a model folder, a recipe file or a recipe, got ${describe(value)}`);
   }
-  const revision = revisionProblem(value);
-  if (revision !== null) return wrong(revision);
   if (/\.ya?ml$/.test(value)) {
     try {
       return within(await check.readRecipe(value), value, value);
@@ -48,7 +46,7 @@ async function checkLongForm(value: Mapping, path: KeyPath, check: Check): Promi
   return { kind: "folder", path: model, adapter, text: adapter === null ? model : `${model}+${adapter}` };
 }
 
-/** A folder, or {path: FOLDER}. */
+/** A folder or a name on the hub, or {path: FOLDER}, or {path: ORG/NAME, revision: REVISION}. */
 function checkPath(value: unknown, path: KeyPath, { note }: Check): string | null {
   if (isMapping(value)) checkKeys(value, ["path", "revision"], note, path);
   const [folder, revision = null] = isMapping(value) ? [value.path, value.revision] : [value];
@@ -56,16 +54,7 @@ function checkPath(value: unknown, path: KeyPath, { note }: Check): string | nul
     note(path, `expected a folder, got ${describe(folder)}`);
     return null;
   }
-  const problem = revisionProblem(revision === null ? folder : `${folder}@${revision}`);
-  if (problem !== null) note(path, problem);
-  return problem === null ? folder : null;
-}
-
-/** What is wrong with PATH@REVISION, null where a text is not of that form. */
-export function revisionProblem(text: string): string | null {
-  const at = text.indexOf("@");
-  if (at < 0) return null;
-  return `expected a folder, got revision ${text.slice(at + 1)} of ${text.slice(0, at)}: download it first and give its folder`;
+  return revision === null ? folder : `${folder}@${revision}`;
 }
 
 /** Whether two references are to the same model. Recipes that stand in another's place are all models of their own. */

@@ -1,7 +1,6 @@
 // The tokenizer of a recipe: tokenizer_source, a word, or tokenizer, a mapping.
 import { describe, type KeyPath } from "../config/yaml-source.js";
 import type { TokenizerSettings, TokenSettings } from "./recipe.js";
-import { revisionProblem } from "./recipe-models.js";
 import { checkKeys, isMapping, type Mapping, type Note } from "./recipe-notes.js";
 
 const SOURCES = "union, base or a model folder";
@@ -37,8 +36,6 @@ function checkSource(value: unknown, path: KeyPath, note: Note): string {
     note(path, `expected ${SOURCES}, got ${describe(value)}`);
     return "";
   }
-  const problem = revisionProblem(value);
-  if (problem !== null) note(path, problem);
   return value;
 }
 

@@ -42,7 +42,7 @@ export interface SliceSource {
 }
 
 /**
- * A model folder, with or without an adapter on it, or what another recipe makes, which is in a file of its own or (null)
+ * A model folder or the name of a model on the hub, with or without an adapter on it, or what another recipe makes, which is in a file of its own or (null)
  * in its place. `text` is how the recipe calls it.
  */
 export type ModelReference = { readonly text: string } & (

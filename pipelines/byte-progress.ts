@@ -1,7 +1,12 @@
 /** Work of this process whose progress is bytes: a bar of megabytes, and Ctrl-C between two parts of the work. */
 
+/** What to do after an interruption of work that goes on by itself where it stopped. */
+export const SAME_COMMAND = "run the same command again to go on";
+
 interface ByteRun {
+  /** How many bytes are done, and of how many. The first call tells what was done before. */
   readonly onProgress: (done: number, total: number) => void;
+  readonly onNote: (text: string) => void;
   readonly signal: AbortSignal;
 }
 
@@ -34,7 +39,7 @@ export async function withByteProgress<Result>(
     }
   };
   try {
-    return await work({ signal: stop.signal, onProgress });
+    return await work({ signal: stop.signal, onProgress, onNote: (text) => progress.onEvent({ type: "note", text }) });
   } finally {
     for (const signal of signals) process.off(signal, onSignal);
     progress.stop();

@@ -12,6 +12,8 @@ import { generateCommand } from "./generate.js";
 import { inspectCommand } from "./inspect.js";
 import { litiCommand } from "./liti.js";
 import { mergeCommand } from "./merge.js";
+import { pullCommand } from "./pull.js";
+import { pushCommand } from "./push.js";
 import { rlCommand } from "./rl.js";
 import { scoreCommand } from "./score.js";
 import { serveCommand } from "./serve.js";
@@ -25,6 +27,10 @@ export function main(args: readonly string[]): Promise<number> {
   const program = new Command("heddle")
     .description("on-policy distillation and WARP for language models")
     .version(version)
+    .hook("preAction", async (_, command) => {
+      const { fetchModelFlags } = await import("./hub-models.js");
+      await fetchModelFlags(command);
+    })
     .addCommand(warpCommand)
     .addCommand(sftCommand)
     .addCommand(distillCommand)
@@ -38,6 +44,8 @@ export function main(args: readonly string[]): Promise<number> {
     .addCommand(litiCommand)
     .addCommand(emaCommand)
     .addCommand(convertCommand)
+    .addCommand(pullCommand)
+    .addCommand(pushCommand)
     .addCommand(inspectCommand)
     .addCommand(doctorCommand);
   return runProgram(program, args);

@@ -3,6 +3,7 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { compileSchedule, type ScheduleVariables } from "../config/schedule.js";
 import type { Mistake } from "../config/yaml-source.js";
+import { isModelName } from "../hub/resolve.js";
 import { inRange, type Range, rangeText, scheduleFields, sections } from "./config-schema.js";
 
 type Unchecked = Record<string, unknown>;
@@ -71,7 +72,7 @@ function layerPoints(iterations: number): ScheduleVariables[] {
   );
 }
 
-/** Folders and files that are not there. */
+/** Folders and files that are not there. Models of the hub are looked for once nothing else is wrong (config-models.ts). */
 export async function fileMistakes(config: Unchecked): Promise<Mistake[]> {
   const check = async (key: string, problem: (path: string) => Promise<string | undefined>): Promise<Mistake[]> => {
     const path = config[key];
@@ -91,6 +92,7 @@ export async function fileMistakes(config: Unchecked): Promise<Mistake[]> {
 async function modelProblem(path: string, alternative = ""): Promise<string | undefined> {
   const expected = `expected a folder with config.json${alternative}, got ${JSON.stringify(path)}`;
   const kind = await kindOf(path);
+  if (kind === undefined && isModelName(path)) return undefined;
   if (kind !== "folder") return `${expected}, which ${kind === "file" ? "is a file" : "does not exist"}`;
   return (await kindOf(join(path, "config.json"))) === "file" ? undefined : `${expected}, which has none`;
 }

@@ -6,6 +6,7 @@ import type { z } from "zod";
 import { nearest } from "../config/did-you-mean.js";
 import { describe, type KeyPath, type Mistake, readYaml } from "../config/yaml-source.js";
 import { fileMistakes, mapping, scheduleMistakes, teacherMistakes } from "./config-checks.js";
+import { modelFolders } from "./config-models.js";
 import { configSchema, fields, sections } from "./config-schema.js";
 import { UserError } from "./errors.js";
 
@@ -31,7 +32,7 @@ export type ConfigFor<C extends ConfigCommand> = Config & {
 export class ConfigError extends UserError {}
 
 /**
- * Reads and checks a config file.
+ * Reads and checks a config file. Models of the hub are downloaded; in the result they are folders.
  *
  * @param path relative to the working directory, as are the paths in the file
  * @param options.set overrides such as "rl.steps=50", whose values are YAML
@@ -62,7 +63,9 @@ export async function loadConfig<C extends ConfigCommand>(
   ];
   const lines = [...new Set(source.report(mistakes)), ...source.badSettings];
   if (!parsed.success || lines.length > 0) throw new ConfigError(lines.join("\n"));
-  return parsed.data as ConfigFor<C>;
+  const { folders, mistakes: notFound } = await modelFolders(parsed.data);
+  if (notFound.length > 0) throw new ConfigError(source.report(notFound).join("\n"));
+  return { ...parsed.data, ...folders } as ConfigFor<C>;
 }
 
 /** A config as YAML that loads to the same config again. */

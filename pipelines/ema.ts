@@ -2,11 +2,11 @@
 import { Command, Option } from "@commander-js/extra-typings";
 import { MERGE_DTYPES } from "../merge/options.js";
 import { UserError } from "./errors.js";
-import { collectFolders, number } from "./flags.js";
+import { modelFolders, number } from "./flags.js";
 
 export const emaCommand = new Command("ema")
   .description("exponential moving average of checkpoints: (1 - mu) average + mu next, from the first to the last")
-  .requiredOption("--model <dir...>", "model folder of a checkpoint; two or more, the earliest first", collectFolders)
+  .requiredOption("--model <dir...>", "model folder of a checkpoint; two or more, the earliest first", modelFolders)
   .requiredOption("--out <dir>", "folder to write")
   .option("--mu <number>", "share of each next checkpoint", number(0, 1), 0.5)
   .addOption(

@@ -28,6 +28,7 @@ const userErrors = new Set([
   "UserError",
   "ConfigError",
   "DataError",
+  "HubError",
   "ScheduleError",
   "ModelError",
   "RecipeError",
@@ -36,6 +37,7 @@ const userErrors = new Set([
   "TeacherError",
   "TrainingError",
 ]);
+const temporaryErrors = new Set(["HubUnavailableError", "TeacherUnavailableError"]);
 const machineErrors = new Set(["EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS"]);
 
 /** True where the message alone tells the user what to mend: bad input, a full disk, a missing permission. */
@@ -47,5 +49,5 @@ export function isUserError(error: unknown): error is Error {
 
 /** True where nothing is wrong here and the same command may succeed later. */
 export function isTemporary(error: unknown): error is Error {
-  return error instanceof Error && error.name === "TeacherUnavailableError";
+  return error instanceof Error && temporaryErrors.has(error.name);
 }

@@ -2,6 +2,7 @@
 import { existsSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { InvalidArgumentError } from "commander";
+import { parseModelName } from "../hub/name.js";
 
 /** An integer from `min` to `max`. */
 export const integer =
@@ -58,8 +59,12 @@ export function existingPath(path: string): string {
   return path;
 }
 
+/** A model folder, or org/name[@revision] of the hub, which is a folder when the command runs (hub-models.ts). */
+export const modelFolder = (text: string): string =>
+  !existsSync(text) && parseModelName(text) !== null ? text : existingFolder(text);
+
 /** `--run DIR`, any number of times. */
-export const collectFolders = (path: string, before: string[] = []): string[] => [...before, existingFolder(path)];
+export const modelFolders = (text: string, before: string[] = []): string[] => [...before, modelFolder(text)];
 
 /** `--stop TEXT`, any number of times. */
 export function collectTexts(text: string, before: string[] = []): string[] {

@@ -1,12 +1,12 @@
 /** `heddle liti`: linear interpolation towards the initialisation, by flags. */
 import { Command, Option } from "@commander-js/extra-typings";
 import { MERGE_DTYPES } from "../merge/options.js";
-import { existingFolder, number } from "./flags.js";
+import { modelFolder, number } from "./flags.js";
 
 export const litiCommand = new Command("liti")
   .description("pull a model towards the init it was trained from: init + eta (model - init) (stage 3 of WARP)")
-  .requiredOption("--init <dir>", "model folder that training started from", existingFolder)
-  .requiredOption("--model <dir>", "trained or merged model folder", existingFolder)
+  .requiredOption("--init <dir>", "model folder that training started from", modelFolder)
+  .requiredOption("--model <dir>", "trained or merged model folder", modelFolder)
   .requiredOption("--out <dir>", "folder to write")
   .option("--eta <number>", "0 is the init, 1 the model", number(0, 1), 0.3)
   .addOption(

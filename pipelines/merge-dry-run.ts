@@ -13,14 +13,16 @@ export async function describeMerge({
   set = [],
   seed,
   shardSize,
+  findModel,
 }: {
   recipe: string;
   set?: readonly string[];
   seed: number;
   shardSize: number;
+  findModel?: (name: string) => Promise<string>;
 }): Promise<string> {
   const recipe = await readRecipe(path, set);
-  const { plan, models } = await makePlan(recipe, { seed });
+  const { plan, models } = await makePlan(recipe, { seed, findModel });
   const { tensors, parameters, bytesRead, readings, bytesWritten, shards } = sizeOf(plan, shardSize);
   const seconds = (bytesRead * readings + bytesWritten) / DISK_BYTES_PER_SECOND;
   return alignColumns([

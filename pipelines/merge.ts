@@ -22,15 +22,16 @@ export const mergeCommand = new Command("merge")
   .option("--set <key=value>", "use this value instead of the recipe's, e.g. --set parameters.eta=0.5", collectSet)
   .addHelpText("after", "\nInterrupted, it exits with 75: the same command with --resume goes on.")
   .action(async (recipe, out, { dryRun, diagnostics, report, outShardSize: shardSize, ...options }) => {
+    const { fetchModel } = await import("./hub-models.js");
     if (dryRun) {
       const { describeMerge } = await import("./merge-dry-run.js");
-      process.stdout.write(await describeMerge({ recipe, shardSize, ...options }));
+      process.stdout.write(await describeMerge({ recipe, shardSize, findModel: fetchModel, ...options }));
       return;
     }
     const { mergeRecipe } = await import("../merge/merge-recipe.js");
     const isMeasured = diagnostics !== undefined || report !== undefined;
     const statistics = await withByteProgress("merge", GO_ON, (run) =>
-      mergeRecipe({ recipe, out, shardSize, isMeasured, ...options, ...run }),
+      mergeRecipe({ recipe, out, shardSize, isMeasured, findModel: fetchModel, ...options, ...run }),
     );
     if (isMeasured) {
       const { writeDiagnostics } = await import("./merge-diagnostics.js");

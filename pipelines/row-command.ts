@@ -1,7 +1,7 @@
 /** What `score`, `generate` and `eval` have in common: their rows and the flags that concern these. */
 import { Command, Option } from "@commander-js/extra-typings";
 import { COMPUTE_DTYPES } from "../model/compute.js";
-import { existingFolder, inputFile, integer } from "./flags.js";
+import { inputFile, integer, modelFolder } from "./flags.js";
 
 const rowsHelp = `
 Rows, one JSON object a line:
@@ -30,7 +30,7 @@ export const dataOption = (rows: string) =>
 /** A command on rows. `help` stands below what all say of rows. */
 export const rowCommand = (name: string, help: string) =>
   new Command(name)
-    .requiredOption("--model <dir>", "model folder", existingFolder)
+    .requiredOption("--model <dir>", "model folder, or org/name[@revision] of the hub", modelFolder)
     .option("--batch-size <n>", "rows at once", integer(1), 8)
     .addOption(dtypeOption())
     .addOption(

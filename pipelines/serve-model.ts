@@ -4,6 +4,7 @@ import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
+import { hubName } from "../hub/name.js";
 import type { ComputeDtype } from "../model/compute.js";
 import { readModelConfig } from "../model/config.js";
 import { loadTokenizer } from "../model/tokenizer.js";
@@ -44,9 +45,10 @@ export async function serveModel(options: ServeOptions, task: URL): Promise<void
   const encode = await textEncoder(options.model, bosTokenId);
   const { maxBatchTokens, fixedShapes } = options;
 
+  const modelName = hubName(options.model) ?? options.model;
   const scorer = restartingHost(() => startHost(task, { model: options.model, dtype: options.dtype }), say);
   const app = teacherApp({
-    modelName: options.model,
+    modelName,
     vocabSize,
     maxModelLen,
     maxLogprobs: options.maxLogprobs === -1 ? vocabSize : Math.min(options.maxLogprobs, vocabSize),
@@ -59,10 +61,9 @@ export async function serveModel(options: ServeOptions, task: URL): Promise<void
 
   try {
     const address = await listen(server, options);
-    say(`loading ${options.model}; ${address}/health says when it is ready`);
+    say(`loading ${modelName}; ${address}/health says when it is ready`);
     await Promise.race([scorer.ready, stopped]);
-    if (scorer.unavailable() === null)
-      say(`ready: ${address}/v1/completions scores with ${options.model} (Ctrl-C stops)`);
+    if (scorer.unavailable() === null) say(`ready: ${address}/v1/completions scores with ${modelName} (Ctrl-C stops)`);
     await stopped;
   } finally {
     server.close();

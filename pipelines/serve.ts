@@ -1,11 +1,15 @@
 /** `heddle serve`: a model over HTTP, as a teacher for other students. */
 import { Command } from "@commander-js/extra-typings";
-import { existingFolder, integer } from "./flags.js";
+import { integer, modelFolder } from "./flags.js";
 import { dtypeOption } from "./row-command.js";
 
 export const serveCommand = new Command("serve")
   .description("answer vLLM's /v1/completions with prompt_logprobs: a teacher over HTTP")
-  .requiredOption("--model <dir>", "model folder; its name for clients too", existingFolder)
+  .requiredOption(
+    "--model <dir>",
+    "model folder, or org/name[@revision] of the hub; its name for clients too",
+    modelFolder,
+  )
   .option("--host <address>", "address to listen on", "127.0.0.1")
   .option("--port <n>", "port to listen on, 0 for a free one", integer(0, 65535), 8000)
   .option("--max-logprobs <k>", "largest prompt_logprobs, -1 for the vocabulary", integer(-1), -1)

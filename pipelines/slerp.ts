@@ -4,12 +4,12 @@ import { GRANULARITIES } from "../merge/groups.js";
 import { MERGE_DTYPES } from "../merge/options.js";
 import type { GroupStatistics } from "../merge/warp.js";
 import { UserError } from "./errors.js";
-import { collectFolders, existingFolder, number } from "./flags.js";
+import { modelFolder, modelFolders, number } from "./flags.js";
 
 export const slerpCommand = new Command("slerp")
   .description("spherical average of models trained from one init, then LITI with --eta (stages 2 and 3 of WARP)")
-  .requiredOption("--init <dir>", "model folder that every run started from", existingFolder)
-  .requiredOption("--run <dir...>", "model folder of a run; two or more, folded in this order", collectFolders)
+  .requiredOption("--init <dir>", "model folder that every run started from", modelFolder)
+  .requiredOption("--run <dir...>", "model folder of a run; two or more, folded in this order", modelFolders)
   .requiredOption("--out <dir>", "folder to write")
   .option("--eta <number>", "pull towards the init: 1 is SLERP alone, 0 the init", number(0, 1), 1)
   .addOption(

@@ -11,6 +11,7 @@ import { parameterShapes } from "../model/shapes.js";
 import { learning } from "../student/learning.js";
 import { removeTrainingState } from "../student/training-state.js";
 import type { Config } from "./config.js";
+import { withPinnedNames } from "./config-models.js";
 import type { TaskContext } from "./events.js";
 import { type LogLine, openRun, type Run } from "./run-folder.js";
 
@@ -25,7 +26,7 @@ export const stagePath = (name: StageName): string =>
 
 /** Opens the run of a config, hands it to `work` and gives the lock back. */
 export async function inRun<R>(config: Config, work: (run: Run) => Promise<R>): Promise<R> {
-  const run = await openRun(config.output_dir, config);
+  const run = await openRun(config.output_dir, withPinnedNames(config));
   try {
     return await work(run);
   } finally {

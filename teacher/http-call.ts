@@ -97,9 +97,13 @@ export async function call(
 
 const seconds = (ms: number) => `${ms / 1000} s`;
 
-/** undici says "fetch failed" or "terminated" and puts what happened into the cause. */
 function connectionProblem(error: unknown, timeoutMs: number): string {
   if (error instanceof Error && error.name === "TimeoutError") return `no answer within ${seconds(timeoutMs)}`;
+  return deepestMessage(error);
+}
+
+/** undici says "fetch failed" or "terminated" and puts what happened into the cause. */
+export function deepestMessage(error: unknown): string {
   let deepest = error;
   while (deepest instanceof Error && deepest.cause !== undefined) deepest = deepest.cause;
   if (deepest instanceof AggregateError) deepest = deepest.errors[0] as unknown;

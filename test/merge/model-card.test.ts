@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { hubName, modelCard, recipeAsRun } from "../../merge/model-card.js";
+import { modelCard, recipeAsRun } from "../../merge/model-card.js";
 
 describe("modelCard", () => {
   test("tells the Hub and the reader what the model is made of, and how", () => {
@@ -65,15 +65,6 @@ models:
     expect(card).toContain('base_model:\n  - "yes"\n  - "a: b"\n');
     expect(card).toContain("````yaml\nchat_template: |\n  ```{{ x }}```\n````\n");
   });
-});
-
-test("hubName: the folder of the Hub's cache says whose model it is, other folders do not", () => {
-  expect(hubName("/root/.cache/huggingface/hub/models--google--gemma-2-2b/snapshots/1a2b3c/")).toBe(
-    "google/gemma-2-2b",
-  );
-  expect(hubName("models--google--gemma-2-2b/snapshots/1a2b3c")).toBe("google/gemma-2-2b");
-  expect(hubName("google/gemma-2-2b")).toBeNull();
-  expect(hubName("/x/models--gpt2/snapshots/1a2b3c")).toBeNull();
 });
 
 test("recipeAsRun: what was set beside a recipe stands behind it", () => {

@@ -22,18 +22,17 @@ describe("a model", () => {
       { model: { path: "a", revision: null }, lora: { path: "b" } },
       { path: "a", adapter: "b", text: "a+b" },
     ],
+    ["org/m@v1", { path: "org/m@v1", adapter: null, text: "org/m@v1" }],
+    ["org/m@refs/pr/1+b@2", { path: "org/m@refs/pr/1", adapter: "b@2", text: "org/m@refs/pr/1+b@2" }],
+    [
+      { model: { path: "org/m", revision: "v1" }, lora: { path: "org/b", revision: 2 } },
+      { path: "org/m@v1", adapter: "org/b@2", text: "org/m@v1+org/b@2" },
+    ],
   ])("%j", async (written, model) => {
     expect(await read(written)).toEqual({ mistakes: [], model: { kind: "folder", ...model } });
   });
 
-  const download = (revision: string) =>
-    `expected a folder, got revision ${revision}: download it first and give its folder`;
   test.each([
-    ["org/m@v1", `: ${download("v1 of org/m")}`],
-    ["org/m@refs/pr/1+b", `: ${download("refs/pr/1+b of org/m")}`],
-    ["{model: org/m@v1}", `.model: ${download("v1 of org/m")}`],
-    ["{model: {path: org/m, revision: v1}}", `.model: ${download("v1 of org/m")}`],
-    ["{model: a, lora: {path: b, revision: 2}}", `.lora: ${download("2 of b")}`],
     ["{model: 3}", ".model: expected a folder, got 3"],
     ["{model: {path: }}", ".model: expected a folder, got nothing"],
     ["{model: a, lora: [b]}", ".lora: expected a folder, got a list"],

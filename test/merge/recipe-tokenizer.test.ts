@@ -40,10 +40,6 @@ describe("names what is wrong", () => {
   const at = "tokenizer.tokens.x.source";
   test.each([
     [recipe("tokenizer_source: 3"), "tokenizer_source: expected union, base or a model folder, got 3"],
-    [
-      recipe("tokenizer_source: org/m@main"),
-      "tokenizer_source: expected a folder, got revision main of org/m: download it first and give its folder",
-    ],
     [recipe("tokenizer: union"), 'tokenizer: expected a mapping with source, got "union"'],
     [recipe("tokenizer: {source: [a]}"), "tokenizer.source: expected union, base or a model folder, got a list"],
     [recipe("tokenizer: {token: {}}"), "tokenizer.token: unknown key; did you mean tokens?"],

@@ -1,0 +1,184 @@
+/** A model of the hub as a folder: from the cache, or downloaded into it. */
+import { mkdir, readFile, stat, statfs } from "node:fs/promises";
+import { join } from "node:path";
+import type PQueue from "p-queue";
+import { INDEX_NAME } from "safetensors-ts";
+import { blobPath, findCached, linkBlob, repoFolder, snapshotFolder, writeRef } from "./cache.js";
+import { downloadFile, type RemoteFile } from "./download.js";
+import { HubError, HubUnavailableError } from "./errors.js";
+import { isConfig, isSmallModelFile, weightFiles } from "./files.js";
+import { isCommit, type ModelName } from "./name.js";
+import { type Fetch, hubFetch, type RequestOptions } from "./request.js";
+import { type HubSettings, hubSettings } from "./settings.js";
+
+export interface PullOptions extends RequestOptions {
+  /** @default those of the environment */
+  readonly settings?: HubSettings;
+  /** Told at the start of a download and as bytes come: how many of the model's are here, and how many it has. */
+  readonly onProgress?: (done: number, total: number) => void;
+  /** Told what the user should know though the model was found. */
+  readonly onNote?: (text: string) => void;
+}
+
+const CONCURRENT_FILES = 4;
+
+/**
+ * The snapshot folder of a model or adapter. What the cache has is not fetched again; where the hub does not answer, or
+ * refuses, what the cache has will do.
+ *
+ * @throws HubError, HubUnavailableError
+ */
+export async function pullModel(name: ModelName, options: PullOptions = {}): Promise<string> {
+  const { settings = hubSettings(), onNote } = options;
+  const cached = await findCached(settings, name);
+  if (cached !== null && (settings.isOffline || isCommit(name.revision ?? ""))) return cached;
+  if (settings.isOffline) {
+    const { repo, revision } = name;
+    const what = revision === null ? repo : `${repo}@${revision}`;
+    throw new HubError(`${what}: is not in the cache (${settings.cache}), and HF_HUB_OFFLINE forbids to ask the hub`);
+  }
+  try {
+    const fetch = await hubFetch(settings, name, options);
+    return await pullFrom(await askCommit(name, settings, fetch), name, { ...options, settings }, fetch);
+  } catch (error) {
+    const isHubs = error instanceof HubError || error instanceof HubUnavailableError;
+    // A file that is wrong is no answer of the hub's.
+    if (cached === null || !isHubs || (error instanceof HubError && error.status === undefined)) throw error;
+    onNote?.(`${error.message}; taken from the cache: ${cached}`);
+    return cached;
+  }
+}
+
+/** The commit that a branch or tag is at. */
+async function askCommit(name: ModelName, { endpoint }: HubSettings, fetch: Fetch): Promise<string> {
+  const { modelInfo } = await import("@huggingface/hub");
+  const { repo, revision } = name;
+  const params = {
+    name: repo,
+    revision: revision ?? "main",
+    hubUrl: endpoint,
+    additionalFields: ["sha" as const],
+    fetch,
+  };
+  const { sha } = await modelInfo(params).catch((error: unknown) => {
+    throw error instanceof SyntaxError ? new HubError(`${endpoint}: answers as no hub does: ${error.message}`) : error;
+  });
+  if (typeof sha === "string" && isCommit(sha)) return sha;
+  throw new HubError(`${endpoint}: answers as no hub does: the commit of ${repo} is ${JSON.stringify(sha)}`);
+}
+
+async function pullFrom(
+  commit: string,
+  name: ModelName,
+  options: PullOptions & { readonly settings: HubSettings },
+  fetch: Fetch,
+): Promise<string> {
+  const { settings } = options;
+  const folder = repoFolder(settings, name.repo);
+  const snapshot = snapshotFolder(folder, commit);
+  const files = await listFiles(name.repo, commit, settings, fetch);
+  const names = [...files.keys()];
+  if (!names.some(isConfig)) {
+    // Weights in another format often come alone: their message says more.
+    weightFiles(name.repo, names, null);
+    throw new HubError(`${name.repo}: has no config.json and no adapter_config.json: it is no model of transformers`);
+  }
+  const small = names.filter(isSmallModelFile).map((file) => files.get(file)!);
+  const index = files.has(INDEX_NAME) ? INDEX_NAME : null;
+  if (index === null) weightFiles(name.repo, names, null);
+
+  await mkdir(join(folder, "blobs"), { recursive: true });
+  const download = await downloader(commit, name, folder, options);
+  await download(small, () => {});
+  const text = index === null ? null : await readFile(join(snapshot, index), "utf8");
+  const weights = weightFiles(name.repo, names, text).map((file) => files.get(file)!);
+  await checkSpace(name.repo, folder, weights);
+  const total = weights.reduce((sum, { size }) => sum + size, 0);
+  let done = 0;
+  await download(weights, (count) => {
+    done += count;
+    options.onProgress?.(done, total);
+  });
+  await writeRef(folder, name, commit);
+  return snapshot;
+}
+
+/** The files at the root of a repository, by name. */
+async function listFiles(
+  repo: string,
+  revision: string,
+  { endpoint }: HubSettings,
+  fetch: Fetch,
+): Promise<Map<string, RemoteFile>> {
+  const { listFiles } = await import("@huggingface/hub");
+  const files = new Map<string, RemoteFile>();
+  for await (const { type, path, size, oid, lfs } of listFiles({ repo, revision, hubUrl: endpoint, fetch })) {
+    // A name that leads out of its folder is nobody's model.
+    if (type !== "file" || !/^[^/\\]*[^/\\.][^/\\]*$/.test(path)) continue;
+    const file = { name: path, size: lfs?.size ?? size, oid: lfs?.oid ?? oid ?? "", isLarge: lfs !== undefined };
+    if (!/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(file.oid)) {
+      throw new HubError(
+        `${endpoint}: answers as no hub does: ${repo} has ${path} with hash ${JSON.stringify(file.oid)}`,
+      );
+    }
+    files.set(path, file);
+  }
+  return files;
+}
+
+type Download = (files: readonly RemoteFile[], onBytes: (count: number) => void) => Promise<void>;
+
+/** Downloads what the cache has not, some files at once, and links it into the snapshot. The first failure stops the others. */
+async function downloader(
+  commit: string,
+  name: ModelName,
+  folder: string,
+  options: PullOptions & { readonly settings: HubSettings },
+): Promise<Download> {
+  const { settings, signal, firstWaitMs } = options;
+  const { default: Queue } = (await import("p-queue")) as { default: typeof PQueue };
+  return async (files, onBytes) => {
+    const failed = new AbortController();
+    const either = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
+    const fetch = await hubFetch(settings, name, { signal: either, firstWaitMs, retries: 0 });
+    const queue = new Queue({ concurrency: CONCURRENT_FILES });
+    const one = async (file: RemoteFile) => {
+      const path = blobPath(folder, file.oid);
+      if ((await stat(path).catch(() => null))?.size === file.size) onBytes(file.size);
+      else {
+        const url = `${settings.endpoint}/${name.repo}/resolve/${commit}/${encodeURIComponent(file.name)}`;
+        await downloadFile(file, path, { repo: name.repo, url, fetch, signal: either, firstWaitMs, onBytes });
+      }
+      await linkBlob(folder, commit, file.name, file.oid);
+    };
+    const all = files.map((file) => queue.add(() => one(file)));
+    try {
+      await Promise.all(all);
+    } catch (error) {
+      failed.abort(error);
+      queue.clear();
+      await queue.onIdle();
+      throw error;
+    }
+  };
+}
+
+/** @throws HubError where the disk of the cache has less room than what is yet to come */
+async function checkSpace(repo: string, folder: string, files: readonly RemoteFile[]): Promise<void> {
+  const sizes = await Promise.all(
+    files.map(async ({ oid, size }) => {
+      const path = blobPath(folder, oid);
+      const found = (await stat(path).catch(() => null)) ?? (await stat(`${path}.incomplete`).catch(() => null));
+      return Math.max(0, size - (found?.size ?? 0));
+    }),
+  );
+  const needed = sizes.reduce((sum, size) => sum + size, 0);
+  const { bavail, bsize } = await statfs(folder);
+  if (needed <= bavail * bsize) return;
+  throw new HubError(
+    `${repo}: needs ${gigabytes(needed)}, and the disk of ${folder} has ${gigabytes(bavail * bsize)}: free some, or set ` +
+      "HF_HUB_CACHE to a folder on another disk",
+  );
+}
+
+const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;

@@ -1,0 +1,27 @@
+/** A model argument: a folder, or the name of a model on the hub. */
+import { stat } from "node:fs/promises";
+import { HubError, HubUnavailableError } from "./errors.js";
+import { parseModelName } from "./name.js";
+import { type PullOptions, pullModel } from "./pull.js";
+
+/** Whether a text may name a model of the hub; a folder of the same name comes first. */
+export const isModelName = (text: string): boolean => parseModelName(text) !== null;
+
+/**
+ * The folder that a model argument stands for: what exists is taken as it is, org/name[@revision] comes from the cache or
+ * the hub, and anything else is given back for its reader to complain of.
+ *
+ * @throws HubError or HubUnavailableError that says both: no such folder, and why not from the hub
+ */
+export async function findModel(argument: string, options: PullOptions = {}): Promise<string> {
+  const name = parseModelName(argument);
+  if (name === null || (await stat(argument).catch(() => null)) !== null) return argument;
+  try {
+    return await pullModel(name, options);
+  } catch (error) {
+    const message = (of: Error) => `no such folder, and not from the hub: ${of.message}`;
+    if (error instanceof HubError) throw new HubError(message(error), error.status, { cause: error });
+    if (error instanceof HubUnavailableError) throw new HubUnavailableError(message(error), { cause: error });
+    throw error;
+  }
+}

@@ -1,0 +1,47 @@
+/** Where the hub is, who asks, and where its files are kept: from the variables that Python's huggingface_hub reads. */
+import { readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+
+export interface HubSettings {
+  /** Without a slash at its end. */
+  readonly endpoint: string;
+  readonly token: string | null;
+  /** What the token was read from, for messages. */
+  readonly tokenFrom: string;
+  /** Folder of the cache. */
+  readonly cache: string;
+  /** Whether the cache is all there is. */
+  readonly isOffline: boolean;
+}
+
+/** HF_ENDPOINT; HF_TOKEN, else the file that `hf auth login` writes; HF_HUB_CACHE, HF_HOME; HF_HUB_OFFLINE. */
+export function hubSettings(env: NodeJS.ProcessEnv = process.env): HubSettings {
+  const home = expand(env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "huggingface"));
+  return {
+    endpoint: (env.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, ""),
+    ...readToken(env, home),
+    cache: expand(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, "hub")),
+    isOffline: isTrue(env.HF_HUB_OFFLINE || env.TRANSFORMERS_OFFLINE),
+  };
+}
+
+function readToken(env: NodeJS.ProcessEnv, home: string): { token: string | null; tokenFrom: string } {
+  const variable = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].find((name) => env[name]?.trim());
+  if (variable !== undefined) return { token: env[variable]!.trim(), tokenFrom: variable };
+  const path = expand(env.HF_TOKEN_PATH || join(home, "token"));
+  return { token: readIfThere(path)?.trim() || null, tokenFrom: path };
+}
+
+const expand = (path: string): string => path.replace(/^~(?=$|\/)/, homedir());
+
+const isTrue = (value: string | undefined): boolean => /^(1|true|yes|on)$/i.test(value ?? "");
+
+function readIfThere(path: string): string | null {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
+  }
+}
