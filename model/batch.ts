@@ -54,7 +54,7 @@ export function sizesOf(
 }
 
 /** How many tokens all of them begin with. */
-function sharedPrefix([first, ...others]: readonly (readonly number[])[]): number {
+export function sharedPrefix([first, ...others]: readonly (readonly number[])[]): number {
   let length = first!.length;
   for (const ids of others) {
     let same = 0;

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command } from "@commander-js/extra-typings";
 import { packageRoot } from "../config/paths.js";
 import { convertCommand } from "./convert.js";
+import { chatCommand } from "./chat.js";
 import { distillCommand } from "./distill.js";
 import { doctorCommand } from "./doctor.js";
 import { emaCommand } from "./ema.js";
@@ -38,6 +39,7 @@ export function main(args: readonly string[]): Promise<number> {
     .addCommand(generateCommand)
     .addCommand(scoreCommand)
     .addCommand(evalCommand)
+    .addCommand(chatCommand)
     .addCommand(serveCommand)
     .addCommand(mergeCommand)
     .addCommand(slerpCommand)

@@ -12,7 +12,7 @@ import { forEachLine } from "./lines.js";
 import { type FromChild, fromPlainError, type ToChild } from "./messages.js";
 
 /** The modules of pipelines/tasks. */
-export type TaskName = "sft" | "distill" | "rl" | "warp" | "generate" | "score" | "eval" | "serve";
+export type TaskName = "sft" | "distill" | "rl" | "warp" | "generate" | "score" | "eval" | "chat" | "serve";
 
 export interface TaskOptions {
   onEvent?: OnEvent;

@@ -123,7 +123,8 @@ function column(M: number) {
 const isMore = (isDone_M: tf.Tensor1D, than: number): tf.Tensor =>
   isDone_M.logicalNot().cast("int32").sum().greater(int(than));
 
-const isStop = (id_M: tf.Tensor1D, stopIds: readonly number[]): tf.Tensor1D =>
+/** Which of the ids are stop tokens. */
+export const isStop = (id_M: tf.Tensor1D, stopIds: readonly number[]): tf.Tensor1D =>
   stopIds.reduce<tf.Tensor1D>(
     (any_M, id) => any_M.logicalOr(id_M.equal(int(id))),
     tf.fill([id_M.shape[0]], 0, "bool") as tf.Tensor1D,

@@ -1,5 +1,5 @@
 /** The program as a user starts it, and tasks as a script calls them. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,9 +21,13 @@ type Ended = { code: number; stdout: string; stderr: string };
 /** Runs bin/heddle.js in a folder until it ends. */
 export const heddle = (cwd: string, ...args: string[]): Promise<Ended> => ended(startHeddle(cwd, ...args));
 
-/** The same with a text on its stdin, which is then closed. */
+/** Starts it with a stdin to write to. */
+export const startReading = (cwd: string, ...args: string[]): ChildProcessWithoutNullStreams =>
+  spawn(process.execPath, [bin, ...args], { cwd });
+
+/** Runs it with a text on its stdin, which is then closed. */
 export function heddleReading(stdin: string, cwd: string, ...args: string[]): Promise<Ended> {
-  const child = spawn(process.execPath, [bin, ...args], { cwd, stdio: ["pipe", "pipe", "pipe"] });
+  const child = startReading(cwd, ...args);
   child.stdin.end(stdin);
   return ended(child);
 }
