@@ -2,8 +2,8 @@
 import { readFileSync } from "node:fs";
 import { Command } from "@commander-js/extra-typings";
 import { packageRoot } from "../config/paths.js";
-import { convertCommand } from "./convert.js";
 import { chatCommand } from "./chat.js";
+import { convertCommand } from "./convert.js";
 import { distillCommand } from "./distill.js";
 import { doctorCommand } from "./doctor.js";
 import { emaCommand } from "./ema.js";
