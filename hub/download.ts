@@ -21,9 +21,12 @@ export interface DownloadOptions extends RequestOptions {
   readonly url: string;
   /** Must not try again by itself. */
   readonly fetch: Fetch;
-  /** Bytes that have come, or (negative) that are fetched again. */
+  /** Told of bytes that have come, which what was there before is not, and (negative) of those to fetch again. */
   readonly onBytes: (count: number) => void;
 }
+
+/** Where a file is while it comes. */
+export const partialPath = (path: string): string => `${path}.incomplete`;
 
 /** Attempts in a row that bring no byte before the download is given up. */
 const RETRIES = 6;
@@ -35,7 +38,7 @@ const RETRIES = 6;
  * @throws HubError where size or hash are not those of the hub: then nothing is kept
  */
 export async function downloadFile(file: RemoteFile, path: string, options: DownloadOptions): Promise<void> {
-  const partial = `${path}.incomplete`;
+  const partial = partialPath(path);
   const handle = await open(partial, "a").then(async (created) => {
     await created.close();
     return open(partial, "r+");
@@ -95,14 +98,13 @@ async function readPartial(file: RemoteFile, partial: string, state: State, opti
   if (size === 0) return;
   for await (const chunk of createReadStream(partial, { end: size - 1, highWaterMark: 1 << 20 })) {
     options.signal?.throwIfAborted();
-    take(state, chunk as Buffer, options);
+    take(state, chunk as Buffer);
   }
 }
 
-function take(state: State, chunk: Uint8Array, { onBytes }: DownloadOptions): void {
+function take(state: State, chunk: Uint8Array): void {
   state.hash.update(chunk);
   state.done += chunk.length;
-  onBytes(chunk.length);
 }
 
 async function fetchRest(file: RemoteFile, state: State, options: DownloadOptions): Promise<void> {
@@ -118,7 +120,8 @@ async function fetchRest(file: RemoteFile, state: State, options: DownloadOption
   try {
     for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
       await write(state.handle, chunk, state.done, file, options);
-      take(state, chunk, options);
+      take(state, chunk);
+      options.onBytes(chunk.length);
       if (state.done > file.size) return;
     }
   } catch (error) {

@@ -15,7 +15,7 @@ export function weightFiles(repo: string, names: readonly string[], index: strin
   if (there.has(SINGLE_NAME)) return [SINGLE_NAME, ...adapter];
   const shards = index === null ? [] : shardsOf(repo, index);
   const lost = shards.find((shard) => !there.has(shard));
-  if (lost !== undefined) throw new HubError(`${repo}: ${INDEX_NAME} names ${lost}, which is not in the repository`);
+  if (lost !== undefined) throw new HubError(`${repo}: ${INDEX_NAME} names ${lost}, which is not there`);
   if (shards.length + adapter.length === 0) throw new HubError(`${repo}: ${noWeights(names)}`);
   return [...shards, ...adapter];
 }
@@ -35,7 +35,7 @@ function noWeights(names: readonly string[]): string {
   const expected = `expected ${SINGLE_NAME}, ${INDEX_NAME} or ${ADAPTER_NAME}`;
   const of = (pattern: RegExp) => names.filter((name) => pattern.test(name));
   for (const [others, advice] of [
-    [of(/\.gguf$/), "pull the repository that they were made from"],
+    [of(/\.gguf$/), "download one for heddle convert, or pull the repository that they were made from"],
     [of(/\.(bin|pth|pt|ckpt|h5|msgpack)$/), "pull a repository or a revision in safetensors"],
   ] as const) {
     if (others.length === 0) continue;

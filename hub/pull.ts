@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type PQueue from "p-queue";
 import { INDEX_NAME } from "safetensors-ts";
 import { blobPath, findCached, linkBlob, repoFolder, snapshotFolder, writeRef } from "./cache.js";
-import { downloadFile, type RemoteFile } from "./download.js";
+import { downloadFile, partialPath, type RemoteFile } from "./download.js";
 import { HubError, HubUnavailableError } from "./errors.js";
 import { isConfig, isSmallModelFile, weightFiles } from "./files.js";
 import { isCommit, type ModelName } from "./name.js";
@@ -14,7 +14,7 @@ import { type HubSettings, hubSettings } from "./settings.js";
 export interface PullOptions extends RequestOptions {
   /** @default those of the environment */
   readonly settings?: HubSettings;
-  /** Told at the start of a download and as bytes come: how many of the model's are here, and how many it has. */
+  /** Told before and while weights come: how many of their bytes are here, and how many there are. */
   readonly onProgress?: (done: number, total: number) => void;
   /** Told what the user should know though the model was found. */
   readonly onNote?: (text: string) => void;
@@ -92,9 +92,11 @@ async function pullFrom(
   await download(small, () => {});
   const text = index === null ? null : await readFile(join(snapshot, index), "utf8");
   const weights = weightFiles(name.repo, names, text).map((file) => files.get(file)!);
-  await checkSpace(name.repo, folder, weights);
   const total = weights.reduce((sum, { size }) => sum + size, 0);
-  let done = 0;
+  const missing = await missingBytes(folder, weights);
+  await checkSpace(name.repo, folder, missing);
+  let done = total - missing;
+  if (missing > 0) options.onProgress?.(done, total);
   await download(weights, (count) => {
     done += count;
     options.onProgress?.(done, total);
@@ -144,8 +146,7 @@ async function downloader(
     const queue = new Queue({ concurrency: CONCURRENT_FILES });
     const one = async (file: RemoteFile) => {
       const path = blobPath(folder, file.oid);
-      if ((await stat(path).catch(() => null))?.size === file.size) onBytes(file.size);
-      else {
+      if ((await stat(path).catch(() => null))?.size !== file.size) {
         const url = `${settings.endpoint}/${name.repo}/resolve/${commit}/${encodeURIComponent(file.name)}`;
         await downloadFile(file, path, { repo: name.repo, url, fetch, signal: either, firstWaitMs, onBytes });
       }
@@ -163,16 +164,24 @@ async function downloader(
   };
 }
 
+/** Bytes of the files that are yet to come. */
+async function missingBytes(folder: string, files: readonly RemoteFile[]): Promise<number> {
+  const sizeOf = (path: string) =>
+    stat(path).then(
+      ({ size }) => size,
+      () => 0,
+    );
+  const missing = files.map(async ({ oid, size }) => {
+    const path = blobPath(folder, oid);
+    if ((await sizeOf(path)) === size) return 0;
+    const partial = await sizeOf(partialPath(path));
+    return partial > size ? size : size - partial;
+  });
+  return (await Promise.all(missing)).reduce((sum, count) => sum + count, 0);
+}
+
 /** @throws HubError where the disk of the cache has less room than what is yet to come */
-async function checkSpace(repo: string, folder: string, files: readonly RemoteFile[]): Promise<void> {
-  const sizes = await Promise.all(
-    files.map(async ({ oid, size }) => {
-      const path = blobPath(folder, oid);
-      const found = (await stat(path).catch(() => null)) ?? (await stat(`${path}.incomplete`).catch(() => null));
-      return Math.max(0, size - (found?.size ?? 0));
-    }),
-  );
-  const needed = sizes.reduce((sum, size) => sum + size, 0);
+async function checkSpace(repo: string, folder: string, needed: number): Promise<void> {
   const { bavail, bsize } = await statfs(folder);
   if (needed <= bavail * bsize) return;
   throw new HubError(

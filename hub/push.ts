@@ -46,7 +46,7 @@ export async function pushModel(dir: string, to: string, options: PushOptions): 
     );
   };
   const fetch = await hubFetch(settings, name, options);
-  const { commitIter } = await import("@huggingface/hub");
+  const { commitIter, HubApiError } = await import("@huggingface/hub");
   await makeRepository(name, options.private, settings, fetch);
   onProgress?.(0, total);
   const events = commitIter({
@@ -58,9 +58,14 @@ export async function pushModel(dir: string, to: string, options: PushOptions): 
     fetch: counting(fetch, (file, bytes) => note(file, Math.min(sizeOf(files, file), sent.get(file)! + bytes))),
     ...(signal && { abortSignal: signal }),
   });
-  for await (const event of events) {
-    if (event.event !== "fileProgress" || event.state !== "uploading") continue;
-    note(event.path, Math.max(sent.get(event.path) ?? 0, Math.round(event.progress * sizeOf(files, event.path))));
+  try {
+    for await (const event of events) {
+      if (event.event !== "fileProgress" || event.state !== "uploading") continue;
+      note(event.path, Math.max(sent.get(event.path) ?? 0, Math.round(event.progress * sizeOf(files, event.path))));
+    }
+  } catch (error) {
+    if (!(error instanceof HubApiError)) throw error;
+    throw new HubError(`${to}: ${error.message}`, error.statusCode, { cause: error });
   }
   onProgress?.(total, total);
   return `${settings.endpoint}/${name.repo}${revision === "main" ? "" : `/tree/${revision}`}`;

@@ -3,7 +3,7 @@ import pRetry from "p-retry";
 import { deepestMessage } from "../teacher/http-call.js";
 import { HubUnavailableError } from "./errors.js";
 import type { ModelName } from "./name.js";
-import { problemOf } from "./problems.js";
+import { isTemporaryStatus, problemOf } from "./problems.js";
 import type { HubSettings } from "./settings.js";
 
 export type Fetch = typeof globalThis.fetch;
@@ -19,9 +19,9 @@ const LONGEST_WAIT_MS = 10_000;
 const LONGEST_RETRY_AFTER_MS = 60_000;
 
 /**
- * A fetch for requests about one model. Every answer is a success; others are thrown as a HubError, or as a
- * HubUnavailableError once they were tried again `retries` times. The token goes to the endpoint alone; the stores behind
- * it have keys of their own.
+ * A fetch for requests about one model. An answer of the hub, or of the store that it redirects to, is a success; others are
+ * thrown as a HubError, or as a HubUnavailableError once they were tried again `retries` times. A store that is asked by
+ * its own address may refuse, which can mean that it has not what it is asked for. The token goes to the endpoint alone.
  */
 export async function hubFetch(
   settings: HubSettings,
@@ -35,7 +35,8 @@ export async function hubFetch(
 
   const attempt = async (url: string, init: RequestInit): Promise<Response> => {
     const headers = new Headers(init.headers);
-    if (settings.token !== null && new URL(url).origin === new URL(settings.endpoint).origin) {
+    const isHub = new URL(url).origin === new URL(settings.endpoint).origin;
+    if (settings.token !== null && isHub) {
       headers.set("authorization", `Bearer ${settings.token}`);
     }
     let response: Response;
@@ -47,7 +48,7 @@ export async function hubFetch(
       signal.throwIfAborted();
       throw new HubUnavailableError(unreachable(new URL(url).host, error), { cause: error });
     }
-    if (response.ok) return response;
+    if (response.ok || (!isHub && !isTemporaryStatus(response.status))) return response;
     const problem = await problemOf(response, model, settings);
     if (problem instanceof HubUnavailableError) await waitAsAsked(response, signal);
     throw problem;

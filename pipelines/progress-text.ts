@@ -53,9 +53,13 @@ export function describeMetrics({ metrics }: StageProgress): string {
   if ("tokens_per_second" in metrics) {
     words.push(`${Math.round(metrics.tokens_per_second!).toLocaleString("en-US")} tokens/s`);
   }
-  if ("bytes_per_second" in metrics) words.push(`${(metrics.bytes_per_second! / 1e9).toFixed(2)} GB/s`);
+  if ("bytes_per_second" in metrics) words.push(formatBytesPerSecond(metrics.bytes_per_second!));
   return words.join(", ");
 }
+
+/** A disk's speed in GB/s, a network's in MB/s. */
+const formatBytesPerSecond = (speed: number): string =>
+  speed < 1e8 ? `${(speed / 1e6).toFixed(1)} MB/s` : `${(speed / 1e9).toFixed(2)} GB/s`;
 
 /** "1m 20s, 3m 05s left": the second part once the speed is known. */
 export function describeTime(progress: StageProgress, nowMs: number): string {

@@ -1,9 +1,11 @@
 // What the hub refuses, and what to do about it: exact messages.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { HubError, HubUnavailableError } from "../../hub/errors.js";
 import { modelName, parseModelName } from "../../hub/name.js";
 import { pullModel } from "../../hub/pull.js";
 import { findModel } from "../../hub/resolve.js";
 import type { HubSettings } from "../../hub/settings.js";
+import { isTemporary, isUserError } from "../../pipelines/errors.js";
 import { SMALL_FILES, settingsOf, weights } from "./hub-folder.js";
 import { type FakeHub, startHub } from "./server.js";
 
@@ -161,4 +163,10 @@ describe("a name", () => {
       `expected org/name or org/name@revision, such as google/gemma-2-2b-it, got ${JSON.stringify(text)}`,
     );
   });
+});
+
+test("what a command ends with: 2 where it is the user's to mend, 75 where it may pass", () => {
+  const [refused, unavailable] = [new HubError("no"), new HubUnavailableError("later")];
+  expect([isUserError(refused), isTemporary(refused)]).toEqual([true, false]);
+  expect([isUserError(unavailable), isTemporary(unavailable)]).toEqual([false, true]);
 });

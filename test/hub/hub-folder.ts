@@ -1,11 +1,11 @@
 /** A small model on a hub of the test's own, and settings that lead there. */
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { isConfig } from "../../hub/files.js";
 import type { HubSettings } from "../../hub/settings.js";
+import { newFolder } from "../pipelines/command.js";
 import type { FakeHub } from "./server.js";
-
-export const newFolder = (): string => mkdtempSync(join(tmpdir(), "heddle-hub-"));
 
 /** Bytes that no two places share. */
 export function weights(length: number): Buffer {
@@ -14,7 +14,7 @@ export function weights(length: number): Buffer {
   return bytes;
 }
 
-/** One second of settings: a new cache, and the hub's token unless another is given. */
+/** A new cache, and no token. */
 export const settingsOf = (hub: FakeHub, others: Partial<HubSettings> = {}): HubSettings => ({
   endpoint: hub.url,
   token: null,
@@ -31,3 +31,18 @@ export const SMALL_FILES = {
   "generation_config.json": "{}",
   "chat_template.jinja": "{{ messages }}",
 };
+
+export const fixture = (name: string): string => fileURLToPath(new URL(`../fixtures/models/${name}`, import.meta.url));
+
+/** Config and weights of a model folder. */
+export function filesOf(dir: string): Record<string, Buffer> {
+  const names = readdirSync(dir).filter((name) => isConfig(name) || /^(adapter_)?model.*\.safetensors/.test(name));
+  return Object.fromEntries(names.map((name) => [name, readFileSync(join(dir, name))]));
+}
+
+/** Lets this process and those that it starts use the hub, with its token and a new cache; returns HF_HOME. */
+export function useHub(hub: FakeHub): string {
+  const home = newFolder();
+  Object.assign(process.env, { HF_ENDPOINT: hub.url, HF_TOKEN: "hf_good", HF_HUB_OFFLINE: "0", HF_HOME: home });
+  return home;
+}

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { hubName, pinnedName } from "../../hub/name.js";
 import { hubSettings } from "../../hub/settings.js";
-import { newFolder } from "./hub-folder.js";
+import { newFolder } from "../pipelines/command.js";
 
 test("hubName: the folder of the hub's cache says whose model it is, other folders do not", () => {
   expect(hubName("/root/.cache/huggingface/hub/models--google--gemma-2-2b/snapshots/1a2b3c/")).toBe(

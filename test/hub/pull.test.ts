@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { parseModelName } from "../../hub/name.js";
 import { type PullOptions, pullModel } from "../../hub/pull.js";
-import { newFolder, SMALL_FILES, settingsOf, weights } from "./hub-folder.js";
+import { newFolder } from "../pipelines/command.js";
+import { SMALL_FILES, settingsOf, weights } from "./hub-folder.js";
 import { type FakeHub, gitSha1, sha256, startHub } from "./server.js";
 
 let hub: FakeHub;
@@ -225,7 +226,7 @@ describe("what is no model", () => {
   test.each([
     [
       { "config.json": "{}", "a.gguf": "", "b.gguf": "" },
-      "has its weights in a.gguf, b.gguf alone, expected model.safetensors, model.safetensors.index.json or adapter_model.safetensors: pull the repository that they were made from",
+      "has its weights in a.gguf, b.gguf alone, expected model.safetensors, model.safetensors.index.json or adapter_model.safetensors: download one for heddle convert, or pull the repository that they were made from",
     ],
     [
       { "config.json": "{}", "pytorch_model.bin": "" },
@@ -238,7 +239,7 @@ describe("what is no model", () => {
     [{ "model.safetensors": "" }, "has no config.json and no adapter_config.json: it is no model of transformers"],
     [
       { "config.json": "{}", "model.safetensors.index.json": '{"weight_map": {"a": "x.safetensors"}}' },
-      "model.safetensors.index.json names x.safetensors, which is not in the repository",
+      "model.safetensors.index.json names x.safetensors, which is not there",
     ],
     [
       { "config.json": "{}", "model.safetensors.index.json": "[]" },

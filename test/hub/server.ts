@@ -20,10 +20,11 @@ export interface FakeRepo {
   commits: Record<string, Record<string, Buffer>>;
 }
 
-/** What goes wrong with one request: another answer, a body that is cut off or other bytes. */
+/** What goes wrong with one request: another answer, a body that is cut off or comes no further, or other bytes. */
 export type Fault =
   | { status: number; headers?: Record<string, string>; body?: string }
   | { cutAt: number }
+  | { stallAt: number }
   | { bytes: Buffer };
 
 export interface FakeHub {
@@ -35,6 +36,8 @@ export interface FakeHub {
   readonly tokens: Set<string>;
   /** Size of what the tree lists, where it is not the file's. */
   readonly listedSizes: Record<string, number>;
+  /** How large files are uploaded: at once, in parts of so many bytes, or by the chunks of Xet (which are not kept). */
+  uploads: "whole" | "xet" | number;
   fault: (request: string) => Fault | undefined;
   addModel(repo: string, files: Record<string, Buffer | string>): string;
   close(): Promise<void>;
@@ -49,6 +52,7 @@ export async function startHub(): Promise<FakeHub> {
     requests: [],
     tokens: new Set(["hf_good"]),
     listedSizes: {},
+    uploads: "whole",
     fault: () => undefined,
   } as unknown as {
     -readonly [K in keyof FakeHub]: FakeHub[K];
@@ -72,17 +76,40 @@ export async function startHub(): Promise<FakeHub> {
     });
 
   const large = answering((request, path, body, response) => {
-    if (request.headers.authorization !== undefined) return void response.writeHead(400).end("a token went astray");
+    const authorization = path.startsWith("/v1/") ? "Bearer of-the-store" : undefined;
+    if (request.headers.authorization !== authorization) return void response.writeHead(400).end("a token went astray");
+    if (path.startsWith("/v1/chunks")) return void response.writeHead(404).end();
+    if (path.startsWith("/v1/")) return void response.end("{}");
     const oid = path.slice(1);
     if (request.method === "PUT") {
       if (request.headers["content-length"] !== `${body.length}`) return void response.writeHead(411).end();
       store.set(oid, body);
-      return void response.writeHead(200).end();
+      return void response.writeHead(200, { etag: sha256(body) }).end();
     }
     const bytes = store.get(oid);
     return bytes ? sendBytes(request, response, bytes) : void response.writeHead(404).end();
   });
   const largeUrl = (await listen(large)).replace("127.0.0.1", "localhost");
+
+  const uploadOf = (repo: string, { oid, size }: { oid: string; size: number }) => {
+    if (hub.uploads === "whole") return { href: `${largeUrl}/${oid}` };
+    if (hub.uploads === "xet") {
+      const header = {
+        "X-Xet-Cas-Url": largeUrl,
+        "X-Xet-Access-Token": "of-the-store",
+        "X-Xet-Token-Expiration": "9999999999",
+      };
+      return { href: `${hub.url}/api/models/${repo}/xet-write-token/main`, header };
+    }
+    const parts = Array.from({ length: Math.ceil(size / hub.uploads) }, (_, i) => [
+      `${i + 1}`.padStart(5, "0"),
+      `${largeUrl}/${oid}/${i + 1}`,
+    ]);
+    return {
+      href: `${hub.url}/${repo}/complete`,
+      header: { chunk_size: `${hub.uploads}`, ...Object.fromEntries(parts) },
+    };
+  };
 
   const main = answering((request, path, body, response) => {
     const token = request.headers.authorization?.replace("Bearer ", "");
@@ -132,11 +159,17 @@ export async function startHub(): Promise<FakeHub> {
     }
     if (action === "info") {
       const { objects } = JSON.parse(`${body}`) as { objects: { oid: string; size: number }[] };
-      const withAction = objects.map((object) => ({
-        ...object,
-        ...(!store.has(object.oid) && { actions: { upload: { href: `${largeUrl}/${object.oid}` } } }),
-      }));
-      return json({ transfer: "basic", objects: withAction });
+      const withActions = objects.map((object) =>
+        store.has(object.oid) ? object : { ...object, actions: { upload: uploadOf(repo, object) } },
+      );
+      return json({ transfer: hub.uploads === "xet" ? "xet" : "basic", objects: withActions });
+    }
+    if (action === "complete") {
+      const { oid, parts } = JSON.parse(`${body}`) as { oid: string; parts: { partNumber: number; etag: string }[] };
+      const bytes = parts.map(({ partNumber }) => store.get(`${oid}/${partNumber}`)!);
+      if (parts.some(({ etag }, i) => etag !== sha256(bytes[i]!))) return refuse(400);
+      store.set(oid, Buffer.concat(bytes));
+      return json({});
     }
     const commit = branch in found.branches ? found.branches[branch]! : branch;
     const files = found.commits[commit];
@@ -149,7 +182,7 @@ export async function startHub(): Promise<FakeHub> {
       const next = { ...files };
       for (const { key, value } of lines) {
         if (key === "file") next[value.path!] = Buffer.from(value.content!, "base64");
-        if (key === "lfsFile") next[value.path!] = store.get(value.oid!)!;
+        if (key === "lfsFile") next[value.path!] = store.get(value.oid!) ?? Buffer.of();
       }
       const oid = commitOf(`${body}${commit}`);
       found.commits[oid] = next;
@@ -223,12 +256,13 @@ async function listen(server: Server): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** A file or the part that was asked for; cut off in the middle where `cutAt` is given. */
+/** A file or the part that was asked for, up to where the fault is. */
 function sendBytes(request: IncomingMessage, response: ServerResponse, bytes: Buffer, fault?: Fault): void {
   const start = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? "")?.[1] ?? 0);
   const part = bytes.subarray(start);
   const range = start > 0 ? { "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` } : {};
   response.writeHead(start > 0 ? 206 : 200, { "content-length": part.length, ...range });
+  if (fault !== undefined && "stallAt" in fault) return void response.write(part.subarray(0, fault.stallAt - start));
   if (fault === undefined || !("cutAt" in fault)) return void response.end(part);
   response.write(part.subarray(0, fault.cutAt - start), () => setTimeout(() => response.destroy(), 20));
 }

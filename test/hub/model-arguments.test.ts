@@ -1,0 +1,93 @@
+// Models of the hub wherever a folder is taken.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { openCheckpoint } from "safetensors-ts";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { pinnedName } from "../../hub/name.js";
+import { loadConfig } from "../../pipelines/config.js";
+import { inRun } from "../../pipelines/stages.js";
+import { heddle } from "../pipelines/command.js";
+import { filesOf, fixture, useHub } from "./hub-folder.js";
+import { type FakeHub, startHub } from "./server.js";
+
+let hub: FakeHub;
+let home: string;
+let commit: string;
+beforeAll(async () => {
+  hub = await startHub();
+  commit = hub.addModel("org/tiny", filesOf(fixture("gemma2-tiny")));
+  hub.addModel("org/lora", filesOf(fixture("gemma2-tiny-lora")));
+});
+beforeEach(() => {
+  home = useHub(hub);
+});
+afterAll(() => hub.close());
+
+describe("a model argument", () => {
+  test("of a command", async () => {
+    const flags = ["--model", fixture("gemma2-tiny"), "--out", "out", "--eta", "0.5"];
+    const { code, stderr } = await heddle(home, "liti", "--init", "org/tiny", ...flags);
+    expect([code, stderr]).toEqual([0, expect.stringContaining("pull org/tiny: ")]);
+    expect(await heddle(home, "liti", "--init", "runs/none", ...flags)).toMatchObject({
+      code: 2,
+      stderr: `error: no such folder, and not from the hub: runs/none: not found at ${hub.url}: check the spelling; or the token of HF_TOKEN may not see it\n`,
+    });
+  });
+
+  test("of a recipe, with a revision and an adapter; the card names it", async () => {
+    const model = `org/tiny@${commit}+org/lora`;
+    writeFileSync(
+      join(home, "r.yml"),
+      `merge_method: linear\nmodels: [{model: "${model}", parameters: {weight: 1}}]\n`,
+    );
+    expect(await heddle(home, "merge", "r.yml", "out")).toMatchObject({ code: 0, stdout: "wrote out\n" });
+    expect(readFileSync(join(home, "out", "README.md"), "utf8")).toContain("base_model:\n  - org/tiny\n  - org/lora\n");
+    const merged = await openCheckpoint(join(home, "out"));
+    await merged.close();
+    expect(merged.tensors.length).toBeGreaterThan(10);
+
+    writeFileSync(
+      join(home, "none.yml"),
+      "merge_method: linear\nmodels: [{model: org/none}, {model: nowhere}]\nparameters: {weight: 1}\n",
+    );
+    expect(await heddle(home, "merge", "none.yml", "out2")).toMatchObject({
+      code: 2,
+      stderr: `error: org/none: no such folder, and not from the hub: org/none: not found at ${hub.url}: check the spelling; or the token of HF_TOKEN may not see it\nnowhere: no such folder\n`,
+    });
+  });
+
+  test("of a config: a run keeps the commit that it began with, offline too", async () => {
+    const config = join(home, "run.yaml");
+    writeFileSync(join(home, "rows.jsonl"), '{"prompt": "a", "completion": "b"}\n');
+    writeFileSync(
+      config,
+      `model: org/tiny\ntrain_data: ${home}/rows.jsonl\noutput_dir: ${home}/run\nsft: {steps: 1}\n`,
+    );
+    const load = () => loadConfig(config, { set: [], command: "sft" });
+    const before = await load();
+    expect(pinnedName(before.model)).toBe(`org/tiny@${commit}`);
+    await inRun(before, async () => {});
+    expect(readFileSync(join(home, "run", "config.yaml"), "utf8")).toContain(`model: org/tiny@${commit}\n`);
+
+    hub.addModel("org/tiny", {
+      ...filesOf(fixture("gemma2-tiny")),
+      "added_tokens.json": "{}",
+    });
+    process.env.HF_HUB_OFFLINE = "1";
+    await inRun(await load(), async () => {});
+    process.env.HF_HUB_OFFLINE = "0";
+    await inRun(await load(), async () => {});
+    const other = await loadConfig(config, { set: [`output_dir=${home}/other`], command: "sft" });
+    expect(pinnedName(other.model)).toMatch(/^org\/tiny@/);
+    expect(pinnedName(other.model)).not.toBe(`org/tiny@${commit}`);
+  });
+
+  test("of a config, on no hub", async () => {
+    const config = join(home, "run.yaml");
+    writeFileSync(join(home, "rows.jsonl"), '{"prompt": "a", "completion": "b"}\n');
+    writeFileSync(config, `model: org/none\ntrain_data: ${home}/rows.jsonl\nsft: {steps: 1}\n`);
+    await expect(loadConfig(config, { set: [], command: "sft" })).rejects.toThrow(
+      `${config}:1: model: no such folder, and not from the hub: org/none: not found at ${hub.url}: check the spelling; or the token of HF_TOKEN may not see it`,
+    );
+  });
+});
