@@ -22,11 +22,26 @@ export interface ModelFolder {
   readonly stopIds: readonly number[];
 }
 
+/** openFolder, of a language model. */
+export async function openModel(
+  model: string,
+  compute: Partial<Compute> = {},
+  adapterDir: string | null = null,
+): Promise<ModelFolder> {
+  const folder = await openFolder(model, compute, adapterDir);
+  const { numLabels } = folder.config;
+  if (numLabels === null) return folder;
+  throw new ModelError(
+    join(folder.dir, "config.json"),
+    `describes a model for sequence classification (${numLabels} labels), expected a language model; \`heddle score\` takes both`,
+  );
+}
+
 /**
  * Opens a model folder, also with an adapter on it, or an adapter's folder (`placesOf`). Tokenizer and chat template are
  * the adapter's where its folder has a tokenizer.
  */
-export async function openModel(
+export async function openFolder(
   model: string,
   compute: Partial<Compute> = {},
   adapterDir: string | null = null,

@@ -13,6 +13,9 @@ before later windows. A row within one window is scored as without the flag.
 --summary prints {"rows", "tokens", "mean_logprob", "perplexity", "bits_per_byte"}: nats per scored token, exp of minus
 that, and bits over the UTF-8 bytes of the scored text without control tokens (null where a row is ids).
 
+With a model for sequence classification, such as a reward model, a row gets "scores", one a label, in place of
+"logprobs"; --summary prints {"rows", "mean_scores"}.
+
 Examples:
   heddle score --model gemma --data rows.jsonl --out scored.jsonl --summary
   heddle score --model gemma --ignore-chat-template --data book.jsonl --out scored.jsonl --window 1024 --stride 512 --summary`);

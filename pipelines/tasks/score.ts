@@ -1,6 +1,6 @@
 /** The work of `heddle score`: ln p of every token of every row. */
 import { place } from "../../distill/data.js";
-import { type ModelFolder, openModel } from "../../model/load.js";
+import { type ModelFolder, openFolder } from "../../model/load.js";
 import { loadParameters } from "../../model/loaded.js";
 import { disposeParameters } from "../../model/parameters.js";
 import { jsonLogprobs } from "../batch-steps.js";
@@ -10,6 +10,7 @@ import { identityOf } from "../identity.js";
 import { writeRows } from "../row-output.js";
 import { scoreRequests } from "../score-requests.js";
 import { type Windows, windowsFor, windowsOf } from "../windows.js";
+import { type LabelSummary, scoreLabels } from "./score-labels.js";
 
 export type ScoreParams = DataOptions &
   ModelOptions & {
@@ -32,12 +33,15 @@ export type ScoreSummary = {
   bits_per_byte: number | null;
 };
 
-/** Writes each row with `ids` and `logprobs`: null, then ln p(ids[i] | ids[<i]), and sums them up. */
+/**
+ * Writes each row with `ids` and `logprobs`: null, then ln p(ids[i] | ids[<i]), and sums them up. A model for sequence
+ * classification gives `scores` instead.
+ */
 export async function run(
   { model, dtype = "float32", out, batchSize, window, stride, ...data }: ScoreParams,
   context: TaskContext,
-): Promise<ScoreSummary> {
-  const folder = await openModel(model, { dtype });
+): Promise<ScoreSummary | LabelSummary> {
+  const folder = await openFolder(model, { dtype });
   const { maxPositionEmbeddings } = folder.config;
   const windows = windowsFor(folder.config, { window, stride });
   const rows = await openRows(data);
@@ -46,17 +50,19 @@ export async function run(
       ? { tokens: maxPositionEmbeddings, why: `${contextLimit(maxPositionEmbeddings)}; --stride scores longer ones` }
       : { tokens: Infinity, why: "" };
   const sequences = await readSequences(folder, rows, longest);
+  const { text, data: _, ...read } = rows;
+  const identity = identityOf("score", model, text, { dtype, batchSize, ...windows, ...read });
+  if (folder.config.numLabels !== null) return scoreLabels(folder, sequences, { out, identity, batchSize }, context);
   const whole: Windows = windows ?? { window: maxPositionEmbeddings, stride: maxPositionEmbeddings };
   const parts = sequences.map(({ ids }) => windowsOf(ids.length, whole));
   const { config, parameters } = await loadParameters(folder);
   const { summary, onResult } = summing(folder);
-  const { text, data: _, ...read } = rows;
   try {
     await writeRows(
       {
         stage: "score",
         out,
-        identity: identityOf("score", model, text, { dtype, batchSize, ...windows, ...read }),
+        identity,
         rows: sequences.map((row, place) => ({ place, row })),
         size: Math.min(batchSize, sequences.length),
         linesPerRow: 1,

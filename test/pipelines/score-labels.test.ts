@@ -1,0 +1,22 @@
+/** `heddle score` with a model for sequence classification. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { run } from "../../pipelines/tasks/score.js";
+import { fixture, readGolden } from "../model/golden.js";
+import { readJsonl, rowsFile, taskContext } from "./command.js";
+
+test("each row gets the scores of its labels, as transformers' logits, in batches of any size", async () => {
+  const model = fixture("models/gemma2-tiny-reward");
+  const rows = JSON.parse(await readFile(join(model, "rows.json"), "utf8")) as number[][];
+  const expected = (await readGolden(model)).logits!.arraySync() as number[][];
+  const { data, out } = rowsFile(rows.map((ids, row) => ({ ids, name: `row ${row}` })));
+  const params = { model, data, out, batchSize: 2, system: "error" as const };
+  const summary = await run(params, taskContext());
+  const scored = readJsonl<{ ids: number[]; name: string; scores: number[] }>(out);
+  expect(scored.map(({ name }) => name)).toEqual(["row 0", "row 1", "row 2"]);
+  const close = (values: number[]) => values.map((value) => expect.closeTo(value, 4));
+  expect(scored.map(({ scores }) => scores)).toEqual(expected.map(close));
+  const mean = [0, 1, 2].map((label) => expected.reduce((sum, row) => sum + row[label]!, 0) / 3);
+  expect(summary).toEqual({ rows: 3, mean_scores: close(mean) });
+});
