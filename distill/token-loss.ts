@@ -21,6 +21,7 @@ import {
   rawLogits,
   rowsOf,
 } from "../model/head.js";
+import { isQuantised } from "../model/quantised.js";
 
 /** The chunk's rows of a tensor [W, ...]: [C, ...]. */
 export type ChunkOf = <T extends tf.Tensor>(x: T) => T;
@@ -48,14 +49,16 @@ export function weightedLoss(
 ): tf.Scalar {
   const isWhole = chunksOf(student, limits) === 1 && !isInParts(student.embedding_VD, limits.head);
   if (isWhole) return weightedSum(lossOf(logitsOf(student), all), weight_W);
+  const inputs = isQuantised(student.embedding_VD) ? [student.hidden_WD] : [student.hidden_WD, student.embedding_VD];
   const loss = tf.customGrad((...args) => {
-    const [hidden_WD, embedding_VD, save] = args as unknown[] as [tf.Tensor2D, tf.Tensor2D, tf.GradSaveFunc];
+    const save = args.pop() as unknown as tf.GradSaveFunc;
+    const [hidden_WD, embedding_VD = student.embedding_VD] = args as unknown[] as [tf.Tensor2D, tf.Tensor2D?];
     const of = { ...student, hidden_WD, embedding_VD };
     const { value, dHidden_WD, dEmbedding_VD } = onFreshTape(() => lossAndGradients(of, weight_W, lossOf, limits));
-    save([dHidden_WD, dEmbedding_VD]);
+    save([dHidden_WD, dEmbedding_VD].slice(0, inputs.length));
     return { value, gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => saved.map((gradient) => gradient.mul(dy)) };
   });
-  return loss(student.hidden_WD, student.embedding_VD) as tf.Scalar;
+  return loss(...inputs) as tf.Scalar;
 }
 
 /** Mean of a loss over counted tokens, as `tokenMean` of losses.ts; `tokens` is the count of the whole optimiser step. */
@@ -80,7 +83,7 @@ export function tokenValues(model: LazyLogits, ofLogits: TokenFunction, limits =
 
 type Gradients = { value: tf.Scalar; dHidden_WD: tf.Tensor2D; dEmbedding_VD: tf.Tensor2D };
 
-/** Where the head's gradient is not asked for, XLA takes its part out of the loop. */
+/** Where the head's gradient is not asked for, XLA takes its part out of the loop. A quantised head has none. */
 function lossAndGradients(
   student: LazyLogits,
   weight_W: tf.Tensor1D,
@@ -91,7 +94,8 @@ function lossAndGradients(
   const [[W, D], V] = [hidden_WD.shape, embedding_VD.shape[0]];
   // tf.zeros would make an array in host memory first.
   const zeros = (rows: number) => tf.fill([rows, D], 0) as tf.Tensor2D;
-  const none: Gradients = { value: tf.scalar(0), dHidden_WD: zeros(W), dEmbedding_VD: zeros(V) };
+  const learns = !isQuantised(embedding_VD);
+  const none: Gradients = { value: tf.scalar(0), dHidden_WD: zeros(W), dEmbedding_VD: zeros(learns ? V : 0) };
   return forEachPart(W, chunksOf(student, limits), none, (sum, chunk) => {
     const chunkOf: ChunkOf = (x) => rowsOf(x, chunk);
     const hidden_CD = chunkOf(hidden_WD);
@@ -102,7 +106,7 @@ function lossAndGradients(
     return {
       value: sum.value.add(value),
       dHidden_WD: addRows(sum.dHidden_WD, hiddenGradient(dRaw_CV, embedding_VD, limits.head), chunk),
-      dEmbedding_VD: addHeadGradient(sum.dEmbedding_VD, dRaw_CV, hidden_CD, limits.head),
+      dEmbedding_VD: learns ? addHeadGradient(sum.dEmbedding_VD, dRaw_CV, hidden_CD, limits.head) : sum.dEmbedding_VD,
     };
   });
 }

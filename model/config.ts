@@ -1,5 +1,6 @@
 /** What config.json says about a model: read in the hub's older style and in that of transformers 5, checked, typed. */
 import { join } from "node:path";
+import { isReadable } from "./bitsandbytes.js";
 import { type Compute, PLAIN } from "./compute.js";
 import { type ByType, type Keys, keysOf, type LayerType, type Rope } from "./config-keys.js";
 import { ModelError } from "./errors.js";
@@ -96,8 +97,11 @@ export function parseModelConfig(path: string, whole: JsonObject): ModelConfig {
     attention_dropout: [0, null],
     tie_word_embeddings: [true],
     use_bidirectional_attention: [false, null],
-    quantization_config: [null],
   });
+  const { quantization_config: quantised = null } = raw;
+  if (quantised !== null && !isReadable(quantised)) {
+    fail("quantization_config", 'null or quant_method "bitsandbytes" with load_in_8bit, or load_in_4bit and nf4');
+  }
 
   const numHiddenLayers = integer("num_hidden_layers", 26);
   const numAttentionHeads = integer("num_attention_heads", 8);

@@ -24,6 +24,7 @@ import type { ModelConfig } from "./config.js";
 import { type ByType, everyType } from "./config-keys.js";
 import { type LazyLogits, logitsOf } from "./head.js";
 import { type LayerWeights, layer, rmsNorm, roundTo } from "./layer.js";
+import { int8Rows, isQuantised, matrixOf } from "./quantised.js";
 import type { Rotation } from "./rotary.js";
 import { changeOf, EMBEDDING, layerOf } from "./shapes.js";
 import { either, type Keys } from "./sight.js";
@@ -164,8 +165,11 @@ const keysOf = ({ sliding_attention, full_attention }: ByType<Slots>): ByType<Ke
   full_attention: full_attention.keys,
 });
 
-const embed = (weights: Weights, config: ModelConfig, { ids_M }: Block): tf.Tensor2D =>
-  toFloat32(gatherRows(weights[EMBEDDING]!, ids_M)).mul(roundTo(config.compute.dtype, Math.sqrt(config.hiddenSize)));
+function embed(weights: Weights, config: ModelConfig, { ids_M }: Block): tf.Tensor2D {
+  const table = matrixOf(weights, EMBEDDING);
+  const rows = isQuantised(table) ? int8Rows(table, ids_M) : toFloat32(gatherRows(table, ids_M));
+  return rows.mul(roundTo(config.compute.dtype, Math.sqrt(config.hiddenSize)));
+}
 
 function layersOf(weights: Weights): LayerWeights[] {
   const layers: LayerWeights[] = [];
@@ -179,7 +183,7 @@ function layersOf(weights: Weights): LayerWeights[] {
 /** The head on hidden states after the final norm; it is the embedding matrix. */
 export const headOf = (weights: Weights, config: ModelConfig, hidden_WD: tf.Tensor2D): LazyLogits => ({
   hidden_WD,
-  embedding_VD: weights[EMBEDDING] as tf.Tensor2D,
+  embedding_VD: matrixOf(weights, EMBEDDING),
   softCap: config.finalLogitSoftcapping,
 });
 

@@ -1,19 +1,21 @@
 /**
  * The head: logits of the last hidden states. A large head is worked through a part of the vocabulary at a time, where
- * otherwise a second tensor as large as the head would exist: one in bfloat16, which computes in float32, and the gradient.
+ * otherwise a second tensor as large as the head would exist: one in bfloat16 or int8, which computes in float32, and the
+ * gradient.
  *
  * Shape suffixes: W tokens, D model, V vocabulary, P entries of a part of the vocabulary.
  */
 import { dynamicSlice, dynamicUpdateSlice, isBfloat16, switchCase, tf, toFloat32, whileLoop } from "tfjs-jit";
 import { softCap } from "./attention.js";
 import { MAX_HEAD_PART } from "./compute.js";
+import { dequantised, int8Slice, isQuantised, type Matrix } from "./quantised.js";
 
 /** Logits [W, V] as what they are made of: at V = 256000 a thousand tokens' are 1 GB, so they are made a part at a time. */
 export type LazyLogits = {
   /** After the final norm. */
   readonly hidden_WD: tf.Tensor2D;
-  /** The head, of which bfloat16 learns nothing. */
-  readonly embedding_VD: tf.Tensor2D;
+  /** The head, of which bfloat16 and int8 learn nothing. */
+  readonly embedding_VD: Matrix;
   readonly softCap: number | null;
 };
 
@@ -26,7 +28,7 @@ export function rawLogits(
   { hidden_WD, embedding_VD }: Omit<LazyLogits, "softCap">,
   maxPart = MAX_HEAD_PART,
 ): tf.Tensor2D {
-  if (!isInParts(embedding_VD, maxPart)) return tf.matMul(hidden_WD, embedding_VD, false, true);
+  if (!isInParts(embedding_VD, maxPart)) return tf.matMul(hidden_WD, valuesOf(embedding_VD), false, true);
   const [W, V] = [hidden_WD.shape[0], embedding_VD.shape[0]];
   return forEachPart(V, partsOf(embedding_VD, maxPart), tf.fill([W, V], 0) as tf.Tensor2D, (logits_WV, part) => {
     const logits_WP = tf.matMul(hidden_WD, floatRowsOf(embedding_VD, part), false, true);
@@ -35,8 +37,8 @@ export function rawLogits(
 }
 
 /** The gradient [W, D] by the hidden states, given that by the logits before the soft cap. */
-export function hiddenGradient(dRaw_WV: tf.Tensor2D, embedding_VD: tf.Tensor2D, maxPart = MAX_HEAD_PART): tf.Tensor2D {
-  if (!isInParts(embedding_VD, maxPart)) return tf.matMul(dRaw_WV, embedding_VD);
+export function hiddenGradient(dRaw_WV: tf.Tensor2D, embedding_VD: Matrix, maxPart = MAX_HEAD_PART): tf.Tensor2D {
+  if (!isInParts(embedding_VD, maxPart)) return tf.matMul(dRaw_WV, valuesOf(embedding_VD));
   const [W, [V, D]] = [dRaw_WV.shape[0], embedding_VD.shape];
   return forEachPart(V, partsOf(embedding_VD, maxPart), tf.fill([W, D], 0) as tf.Tensor2D, (sum_WD, part) => {
     return sum_WD.add(tf.matMul(newColumnsOf(dRaw_WV, part), floatRowsOf(embedding_VD, part)));
@@ -55,11 +57,13 @@ export function addHeadGradient(
   );
 }
 
-const partsOf = (head_VD: tf.Tensor2D, maxPart: number): number => Math.ceil(head_VD.size / maxPart);
+const valuesOf = (head_VD: Matrix): tf.Tensor2D => (isQuantised(head_VD) ? dequantised(head_VD) : head_VD);
+
+const partsOf = ({ shape: [V, D] }: Matrix, maxPart: number): number => Math.ceil((V * D) / maxPart);
 
 /** Whether the head is worked through in parts, in which case its logits have no gradient by themselves. */
-export const isInParts = (embedding_VD: tf.Tensor2D, maxPart = MAX_HEAD_PART): boolean =>
-  isBfloat16(embedding_VD) && partsOf(embedding_VD, maxPart) > 1;
+export const isInParts = (embedding_VD: Matrix, maxPart = MAX_HEAD_PART): boolean =>
+  (isQuantised(embedding_VD) || isBfloat16(embedding_VD)) && partsOf(embedding_VD, maxPart) > 1;
 
 /** One of the parts of equal size that cover an axis. Where they do not divide it, the last one begins early. */
 export type Part = {
@@ -96,10 +100,11 @@ export function rowsOf<T extends tf.Tensor>(x: T, { begin, size }: Part): T {
  * The part's rows in float32. Each part is a branch of its own: XLA would take a conversion of the whole head out of the
  * loop, but none out of a branch.
  */
-function floatRowsOf(embedding_VD: tf.Tensor2D, { index, size }: Part): tf.Tensor2D {
+function floatRowsOf(embedding_VD: Matrix, { index, size }: Part): tf.Tensor2D {
   const [V, D] = embedding_VD.shape;
   const branches = Array.from({ length: Math.ceil(V / size) }, (_, part) => () => {
     const begin = Math.min(part * size, V - size);
+    if (isQuantised(embedding_VD)) return dequantised(int8Slice(embedding_VD, begin, size));
     return toFloat32(embedding_VD.slice([begin, 0], [size, D])) as tf.Tensor2D;
   });
   return switchCase(index, branches);

@@ -9,6 +9,7 @@ import { attention, type LayerCache, type Layout, type Seen, spread } from "./at
 import type { ComputeDtype } from "./compute.js";
 import type { ModelConfig } from "./config.js";
 import { LORA_PARTS } from "./lora.js";
+import { isQuantised, type Matrix, matrixOf, timesQuantised } from "./quantised.js";
 import { type Rotation, rotate } from "./rotary.js";
 
 /** A layer's tensors by the part of their names that all layers share, such as "mlp.up_proj". */
@@ -37,7 +38,7 @@ export function layer(
 ): { x_MD: tf.Tensor2D; kv: LayerCache } {
   const norm = <T extends tf.Tensor>(name: string, y: T) => rmsNorm(y, weights[name]!, config.rmsNormEps);
   const times = (name: string, y: tf.Tensor2D) =>
-    adapted(linear(y, weights[name]!, config.compute.dtype), weights, name, y);
+    adapted(linear(y, matrixOf(weights, name), config.compute.dtype), weights, name, y);
   const project = (name: string, y: tf.Tensor2D): tf.Tensor3D =>
     times(`self_attn.${name}`, y).reshape([y.shape[0], -1, config.headDim]);
   const normed = (name: string, y: tf.Tensor3D) => (config.normsQueriesAndKeys ? norm(`self_attn.${name}`, y) : y);
@@ -71,9 +72,12 @@ export const rmsNorm = <T extends tf.Tensor>(x: T, w: tf.Tensor, eps: number): T
   x.mul(x.square().mean(-1, true).add(eps).rsqrt()).mul(toFloat32(w).add(1));
 
 /** x @ wT for a checkpoint matrix [out, in]: float32, also where it was computed in bfloat16. */
-function linear(x: tf.Tensor2D, w: tf.Tensor, dtype: ComputeDtype): tf.Tensor2D {
-  if (dtype === "float32") return tf.matMul(x, w as tf.Tensor2D, false, true);
-  return toFloat32(tf.matMul(toBfloat16(x), toBfloat16(w), false, true)) as tf.Tensor2D;
+function linear(x: tf.Tensor2D, w: Matrix, dtype: ComputeDtype): tf.Tensor2D {
+  const product = (a: tf.Tensor2D, b: tf.Tensor2D, isTransposed: boolean): tf.Tensor2D =>
+    dtype === "float32"
+      ? tf.matMul(a, b, false, isTransposed)
+      : (toFloat32(tf.matMul(toBfloat16(a), toBfloat16(b), false, isTransposed)) as tf.Tensor2D);
+  return isQuantised(w) ? timesQuantised(x, w, product) : product(x, w, true);
 }
 
 /** y W^T with what an adapter adds to it, if there is one: scale (y A^T) B^T, in float32 (model/lora.ts). */

@@ -4,7 +4,8 @@ import type { Adapter } from "./adapter.js";
 import type { ComputeDtype } from "./compute.js";
 import { computedAs, type ModelConfig } from "./config.js";
 import { type ModelFolder, openModel } from "./load.js";
-import { disposeParameters, hasBfloat16, layersAlike, type Parameters, variableOf } from "./parameters.js";
+import { disposeParameters, isCompact, layersAlike, type Parameters, variableOf } from "./parameters.js";
+import { partNames } from "./quantised.js";
 import { readAdapterWeights, readWeights, type Storage } from "./weights.js";
 
 export type LoadedModel = { readonly folder: ModelFolder; readonly parameters: Parameters };
@@ -45,14 +46,17 @@ export async function loadParameters(
     throw error;
   }
   // XLA makes float32 of all bfloat16 weights at once, unless the layers are a loop: then of one layer at a time.
-  const segments = hasBfloat16(parameters) ? layersAlike(parameters) : null;
+  const segments = isCompact(parameters) ? layersAlike(parameters) : null;
   return { config: computedAs(config, { segments }), parameters };
 }
 
 /** Adds an adapter's matrices, and puts what it stores whole in the place of the model's. */
 async function addAdapter(parameters: Record<string, Variable>, adapter: Adapter): Promise<void> {
   for await (const [name, weight] of readAdapterWeights(adapter)) {
-    parameters[name]?.dispose();
+    for (const before of [name, ...partNames(name)]) {
+      parameters[before]?.dispose();
+      delete parameters[before];
+    }
     parameters[name] = variableOf(weight);
   }
 }

@@ -2,6 +2,7 @@
 import { tf, Variable } from "tfjs-jit";
 import { type Segment, segmentsOf } from "./compute.js";
 import type { Weights } from "./forward.js";
+import { isPart } from "./quantised.js";
 import { layerOf } from "./shapes.js";
 
 export type Parameters = Readonly<Record<string, Variable>>;
@@ -32,8 +33,9 @@ export const zeroParameters = (shapes: Readonly<Record<string, readonly number[]
 export const zerosLike = (parameters: Parameters): Parameters =>
   zeroParameters(mapValues(parameters, ({ shape }) => shape));
 
-export const hasBfloat16 = (parameters: Parameters): boolean =>
-  Object.values(parameters).some(({ isBfloat16 }) => isBfloat16);
+/** Whether some are kept in less than float32, and are that while they are computed with. */
+export const isCompact = (parameters: Parameters): boolean =>
+  Object.entries(parameters).some(([name, { isBfloat16 }]) => isBfloat16 || isPart(name));
 
 /** Layers in loops: neighbours are one where their tensors agree in shapes and dtypes, and in what `of` says of them. */
 export function layersAlike(all: Parameters, of: (tensor: string) => boolean = () => true): Segment[] {

@@ -20,10 +20,13 @@ export function textName(name: string): string | null {
 /** The name of a layer's tensor by the part that all layers share, such as "mlp.up_proj". */
 export const layerTensor = (layer: number, name: string): string => `model.layers.${layer}.${name}.weight`;
 
-/** The layer that a tensor belongs to, and the part of its name that all layers share; null for the others. */
+/**
+ * The layer that a tensor belongs to, and the part of its name that all layers share; null for the others. A part of a
+ * quantised matrix, such as "model.layers.0.mlp.up_proj.weight.codes", is "mlp.up_proj.codes".
+ */
 export function layerOf(tensor: string): { layer: number; name: string } | null {
-  const [, layer, name] = /^model\.layers\.(\d+)\.(.+)\.weight$/.exec(tensor) ?? [];
-  return name === undefined ? null : { layer: Number(layer), name };
+  const [, layer, name, part = ""] = /^model\.layers\.(\d+)\.(.+)\.weight(\.[a-z_]+)?$/.exec(tensor) ?? [];
+  return name === undefined ? null : { layer: Number(layer), name: name + part };
 }
 
 /** What is added to a tensor of the layers from `first` on, stacked: where a gradient of all of them together is asked for. */

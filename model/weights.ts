@@ -2,9 +2,12 @@
 import { type FileTensor, openCheckpoint, openSafetensors, type TensorInfo, toFloat32 } from "safetensors-ts";
 import { bfloat16Tensor, tf, toBfloat16 } from "tfjs-jit";
 import type { Adapter } from "./adapter.js";
+import { partsOf, readInt8, readNf4 } from "./bitsandbytes.js";
 import type { ModelConfig } from "./config.js";
 import { ModelError } from "./errors.js";
-import { loraNames } from "./lora.js";
+import { isLayerMatrix, loraNames } from "./lora.js";
+import { BLOCK, quantiseInt8, quantiseNf4 } from "./quantise.js";
+import { int8Tensors, nf4Tensors, type Parts } from "./quantised.js";
 import { EMBEDDING, parameterShapes, textName } from "./shapes.js";
 
 type Checkpoint = Awaited<ReturnType<typeof openCheckpoint>>;
@@ -12,8 +15,11 @@ type Checkpoint = Awaited<ReturnType<typeof openCheckpoint>>;
 /** Some tools write the tied head as well. */
 const HEAD = "lm_head.weight";
 
-/** What a tensor is kept in on the device: "stored" is bfloat16 where the checkpoint is, else float32. */
-export type Storage = "float32" | "bfloat16" | "stored";
+/**
+ * What a tensor is kept in on the device: "stored" is bfloat16 where the checkpoint is, else float32. A matrix in nf4 or int8
+ * is several tensors (quantised.ts). One that the checkpoint has in 4 or 8 bits stays in these whatever is asked.
+ */
+export type Storage = "float32" | "bfloat16" | "stored" | "nf4" | "int8";
 
 /**
  * Tensors by name, read one after the other; bfloat16 ones of a checkpoint in bfloat16 come to the device as they are.
@@ -34,8 +40,11 @@ export async function* readWeights(
     for (const [name, shape] of Object.entries(shapes)) {
       const storage = storageOf(name);
       const { name: stored, dtype } = infos.get(name)!;
-      const isStored = dtype === "BF16";
-      if (isStored && storage !== "float32") {
+      if (dtype === "U8") {
+        yield* partsNamed(name, nf4Tensors(await readNf4(dir, checkpoint, infos, name, shape), shape[0]!));
+      } else if (dtype === "I8") {
+        yield* partsNamed(name, int8Tensors(await readInt8(dir, checkpoint, infos, name, shape), shape[0]!));
+      } else if (dtype === "BF16" && (storage === "bfloat16" || storage === "stored")) {
         const data = await checkpoint.read(stored);
         const bits = new Uint16Array(data.buffer, data.byteOffset, data.length / 2);
         checkFinite(
@@ -55,8 +64,12 @@ export async function* readWeights(
           (x) => !Number.isFinite(x),
           (i) => values[i]!,
         );
-        const tensor = tf.tensor(values, shape);
-        yield [name, storage === "bfloat16" ? rounded(tensor) : tensor];
+        if (storage === "nf4" || storage === "int8") {
+          yield* partsNamed(name, quantise(dir, name, values, shape, storage));
+        } else {
+          const tensor = tf.tensor(values, shape);
+          yield [name, storage === "bfloat16" ? rounded(tensor) : tensor];
+        }
       }
     }
   } finally {
@@ -111,6 +124,26 @@ export async function loadWeights(
   }
 }
 
+const partsNamed = (name: string, parts: Parts): [name: string, weight: tf.Tensor][] =>
+  Object.entries(parts).map(([part, tensor]) => [`${name}.${part}`, tensor]);
+
+function quantise(
+  dir: string,
+  name: string,
+  values: Float32Array,
+  [rows, columns]: readonly number[],
+  storage: "nf4" | "int8",
+): Parts {
+  const [isPacked, whole] =
+    storage === "nf4"
+      ? [columns! % 8 === 0 && values.length % BLOCK === 0, "a multiple of 64 values in rows of a multiple of 8"]
+      : [columns! % 4 === 0, "rows of a multiple of 4 values"];
+  if (!isPacked) {
+    throw new ModelError(dir, `tensor "${name}" has shape [${rows},${columns}], expected ${whole} for ${storage}`);
+  }
+  return storage === "nf4" ? nf4Tensors(quantiseNf4(values), rows!) : int8Tensors(quantiseInt8(values, rows!), rows!);
+}
+
 function rounded(tensor: tf.Tensor): tf.Tensor {
   const bfloat16 = toBfloat16(tensor);
   tensor.dispose();
@@ -125,8 +158,14 @@ function textTensors(tensors: readonly TensorInfo[]): Map<string, TensorInfo> {
 
 function checkHeaders(dir: string, infos: ReadonlyMap<string, TensorInfo>, shapes: Record<string, number[]>): void {
   const expected: Record<string, number[]> = infos.has(HEAD) ? { ...shapes, [HEAD]: shapes[EMBEDDING]! } : shapes;
+  const parts = new Set<string>();
   for (const [name, shape] of Object.entries(expected)) {
     const info = infos.get(name);
+    if (info !== undefined && isLayerMatrix(name) && (info.dtype === "U8" || info.dtype === "I8")) {
+      // Their shapes are checked with their other parts, when they are read.
+      for (const part of partsOf(name, info, infos)) parts.add(part);
+      continue;
+    }
     if (!info) throw new ModelError(dir, `tensor "${name}" is missing, expected shape [${shape}] by config.json`);
     if (`${info.shape}` !== `${shape}`) {
       throw new ModelError(dir, `tensor "${name}" has shape [${info.shape}], expected [${shape}] by config.json`);
@@ -135,7 +174,7 @@ function checkHeaders(dir: string, infos: ReadonlyMap<string, TensorInfo>, shape
       throw new ModelError(dir, `tensor "${name}" has dtype ${info.dtype}, expected F32, BF16 or F16`);
     }
   }
-  const unexpected = [...infos].find(([name]) => !(name in expected));
+  const unexpected = [...infos].find(([name]) => !(name in expected || parts.has(name)));
   if (unexpected) {
     throw new ModelError(dir, `tensor "${unexpected[1].name}" is no part of the model that config.json describes`);
   }

@@ -2,7 +2,7 @@
 import type { Segment } from "../model/compute.js";
 import {
   disposeParameters,
-  hasBfloat16,
+  isCompact,
   layersAlike,
   type Parameters,
   zeroParameters,
@@ -53,7 +53,7 @@ export function createTrainable(
   const parameters = pick(true);
   const frozen = pick(false);
   // As loadParameters has it: float32 of all layers' bfloat16 at once would take more than that saves.
-  const segments = isInLoops || hasBfloat16(frozen) ? layersAlike(all, learns) : null;
+  const segments = isInLoops || isCompact(frozen) ? layersAlike(all, learns) : null;
   return {
     parameters,
     frozen,

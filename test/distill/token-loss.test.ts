@@ -27,17 +27,17 @@ const wave = (shape: [number, number], pace: number) =>
     .reshape(shape) as tf.Tensor2D;
 
 const [W, V, D] = [11, 13, 3];
-const student: LazyLogits = { hidden_WD: wave([W, D], 1.7), embedding_VD: wave([V, D], 2.3), softCap: 5 };
+type Whole = LazyLogits & { readonly embedding_VD: tf.Tensor2D };
+const student: Whole = { hidden_WD: wave([W, D], 1.7), embedding_VD: wave([V, D], 2.3), softCap: 5 };
 const target_W = tf.tensor1d([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 12], "int32");
 const weight_W = tf.tensor1d([1, -2, 0.5, 0, 1, 3, 1, -1, 0, 2, 1]);
 const ofTarget: TokenFunction = (logits_CV, chunkOf) => crossEntropy(logits_CV, chunkOf(target_W));
 
-type Head = Pick<LazyLogits, "hidden_WD" | "embedding_VD">;
+type Head = Pick<Whole, "hidden_WD" | "embedding_VD">;
 
 /** A loss and its gradients by both of what the logits are made of. */
-function valueAndGradients(lossOf: (student: LazyLogits) => tf.Scalar, { hidden_WD, embedding_VD, softCap } = student) {
-  const of = (hidden_WD: tf.Tensor, embedding_VD: tf.Tensor) =>
-    lossOf({ hidden_WD, embedding_VD, softCap } as LazyLogits);
+function valueAndGradients(lossOf: (student: Whole) => tf.Scalar, { hidden_WD, embedding_VD, softCap } = student) {
+  const of = (hidden_WD: tf.Tensor, embedding_VD: tf.Tensor) => lossOf({ hidden_WD, embedding_VD, softCap } as Whole);
   const { value, grads } = tf.valueAndGrads(of)([hidden_WD, embedding_VD]);
   return [value, ...grads] as [tf.Tensor, tf.Tensor, tf.Tensor];
 }
@@ -218,7 +218,7 @@ describe("the losses of fixtures/kd by chunks", () => {
   function setUp(cap: number | null) {
     const eye = tf.eye(KD_VOCABULARY) as tf.Tensor2D;
     const half = kdLogits(tensors.teacher!).mul(0.5);
-    const student: LazyLogits = { hidden_WD: kdLogits(tensors.student!), embedding_VD: eye, softCap: cap };
+    const student: Whole = { hidden_WD: kdLogits(tensors.student!), embedding_VD: eye, softCap: cap };
     const teacher: Targets = {
       hidden_WD: tf.concat([half, half], 1) as tf.Tensor2D,
       embedding: new Variable(tf.concat([eye, eye], 1)),

@@ -191,7 +191,12 @@ describe("parseModelConfig", () => {
     [
       "quantised weights",
       { quantization_config: { bits: 4 } },
-      '"quantization_config" is {"bits":4}, expected null (nothing else is supported)',
+      '"quantization_config" is {"bits":4}, expected null or quant_method "bitsandbytes" with load_in_8bit, or load_in_4bit and nf4',
+    ],
+    [
+      "weights quantised by another method",
+      { quantization_config: { quant_method: "gptq", bits: 4 } },
+      '"quantization_config" is {"quant_method":"gptq","bits":4}, expected null or quant_method "bitsandbytes" with load_in_8bit, or load_in_4bit and nf4',
     ],
     [
       "another dtype",

@@ -1,35 +1,17 @@
 /** Loading weights: what is accepted, and every way in which a checkpoint can be wrong. */
 import { readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import {
-  fromFloat32,
-  type NamedTensor,
-  openCheckpoint,
-  SafetensorsError,
-  toFloat32,
-  writeCheckpoint,
-} from "safetensors-ts";
+import { fromFloat32, type NamedTensor, openCheckpoint, SafetensorsError, toFloat32 } from "safetensors-ts";
 import { isBfloat16, tf } from "tfjs-jit";
 import { describe, expect, test } from "vitest";
 import { readModelConfig } from "../../model/config.js";
 import { ModelError } from "../../model/errors.js";
 import { parameterShapes } from "../../model/shapes.js";
 import { loadWeights } from "../../model/weights.js";
-import { copyOf } from "./folder.js";
+import { changedCheckpoint, copyOf } from "./folder.js";
 import { fixture } from "./golden.js";
 
-/** A copy of gemma2-tiny with its list of tensors changed. */
-async function changed(change: (tensors: NamedTensor[]) => NamedTensor[]): Promise<string> {
-  const dir = await copyOf("models/gemma2-tiny");
-  const checkpoint = await openCheckpoint(dir);
-  const tensors = await Promise.all(
-    checkpoint.tensors.map(async (t) => ({ ...t, data: await checkpoint.read(t.name) })),
-  );
-  await checkpoint.close();
-  await writeCheckpoint(dir, change(tensors));
-  return dir;
-}
-
+const changed = (change: (tensors: NamedTensor[]) => NamedTensor[]) => changedCheckpoint("models/gemma2-tiny", change);
 const load = async (dir: string) => loadWeights(dir, await readModelConfig(dir));
 
 const NORM = "model.norm.weight";

@@ -2,7 +2,9 @@
 
 import "./hooks.js";
 
+export { optimizationBarrier } from "./barrier.js";
 export { bfloat16Tensor, isBfloat16, toBfloat16, toFloat32 } from "./bfloat16.js";
+export { bitwiseAnd, leftShift, rightShift } from "./bits.js";
 export { type Compilation, onCompile } from "./compilations.js";
 export { cond, switchCase, whileLoop } from "./control-flow.js";
 export { device } from "./environment.js";
