@@ -2,7 +2,7 @@
  * The cache that transformers, vLLM and others share: models--ORG--NAME/ with blobs/ (files by their hash), snapshots/COMMIT/
  * (links to them, by name) and refs/ (the commit of a branch or tag). As Python's huggingface_hub lays it out.
  */
-import { mkdir, readdir, readFile, readlink, rename, stat, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, readlink, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { INDEX_NAME, SINGLE_NAME } from "safetensors-ts";
 import { readTextIfAny } from "../model/json.js";
@@ -46,11 +46,15 @@ async function isWhole(snapshot: string): Promise<boolean> {
 export async function linkBlob(folder: string, commit: string, name: string, oid: string): Promise<void> {
   const path = join(snapshotFolder(folder, commit), name);
   const target = relative(dirname(path), blobPath(folder, oid));
-  if ((await readlink(path).catch(() => null)) === target) return;
   await mkdir(dirname(path), { recursive: true });
-  const aside = `${path}.${process.pid}.tmp`;
-  await symlink(target, aside);
-  await rename(aside, path);
+  try {
+    await symlink(target, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    if ((await readlink(path).catch(() => null)) === target) return;
+    await rm(path);
+    await symlink(target, path);
+  }
 }
 
 /** Notes the commit of a branch or tag, for those who work offline. */
@@ -59,7 +63,5 @@ export async function writeRef(folder: string, { revision }: ModelName, commit: 
   if (wanted === commit) return;
   const path = join(folder, "refs", wanted);
   await mkdir(dirname(path), { recursive: true });
-  const aside = `${path}.${process.pid}.tmp`;
-  await writeFile(aside, commit);
-  await rename(aside, path);
+  await writeFile(path, commit);
 }

@@ -15,6 +15,8 @@ export interface RequestOptions {
 }
 
 const API_RETRIES = 3;
+/** A connection that brings nothing for so long is broken; the next one goes on. */
+const STALLED_MS = 60_000;
 const LONGEST_WAIT_MS = 10_000;
 const LONGEST_RETRY_AFTER_MS = 60_000;
 
@@ -29,7 +31,7 @@ export async function hubFetch(
   options: RequestOptions & { readonly retries?: number },
 ): Promise<Fetch> {
   const { fetch: send, EnvHttpProxyAgent } = await import("undici");
-  const dispatcher = new EnvHttpProxyAgent();
+  const dispatcher = new EnvHttpProxyAgent({ bodyTimeout: STALLED_MS });
   const { retries = API_RETRIES } = options;
   const signal = options.signal ?? new AbortController().signal;
 

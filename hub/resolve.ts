@@ -1,11 +1,12 @@
 /** A model argument: a folder, or the name of a model on the hub. */
 import { stat } from "node:fs/promises";
 import { HubError, HubUnavailableError } from "./errors.js";
-import { parseModelName } from "./name.js";
+import { modelName, parseModelName } from "./name.js";
 import { type PullOptions, pullModel } from "./pull.js";
 
-/** Whether a text may name a model of the hub; a folder of the same name comes first. */
-export const isModelName = (text: string): boolean => parseModelName(text) !== null;
+/** Whether an argument names a model of the hub: a file or folder of that name comes first. */
+export const isOfHub = async (argument: string): Promise<boolean> =>
+  parseModelName(argument) !== null && (await stat(argument).catch(() => null)) === null;
 
 /**
  * The folder that a model argument stands for: what exists is taken as it is, org/name[@revision] comes from the cache or
@@ -14,10 +15,9 @@ export const isModelName = (text: string): boolean => parseModelName(text) !== n
  * @throws HubError or HubUnavailableError that says both: no such folder, and why not from the hub
  */
 export async function findModel(argument: string, options: PullOptions = {}): Promise<string> {
-  const name = parseModelName(argument);
-  if (name === null || (await stat(argument).catch(() => null)) !== null) return argument;
+  if (!(await isOfHub(argument))) return argument;
   try {
-    return await pullModel(name, options);
+    return await pullModel(modelName(argument), options);
   } catch (error) {
     const message = (of: Error) => `no such folder, and not from the hub: ${of.message}`;
     if (error instanceof HubError) throw new HubError(message(error), error.status, { cause: error });

@@ -1,6 +1,6 @@
 /** `heddle chat`: a conversation with a model in the terminal. */
 import { Command } from "@commander-js/extra-typings";
-import { existingFolder, integer, number, share } from "./flags.js";
+import { integer, modelFolder, number, share } from "./flags.js";
 import { dtypeOption } from "./row-command.js";
 
 const help = `
@@ -15,7 +15,7 @@ Examples:
 
 export const chatCommand = new Command("chat")
   .description("talk with a model in the terminal")
-  .requiredOption("--model <dir>", "model folder with a chat template", existingFolder)
+  .requiredOption("--model <dir>", "model folder with a chat template, or org/name[@revision] of the hub", modelFolder)
   .option("--system <text>", "what stands before the first message")
   .option("--max-new-tokens <n>", "longest answer", integer(1), 512)
   .option("--temperature <t>", "0 takes the likeliest token", number(0), 1)

@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { compileSchedule, type ScheduleVariables } from "../config/schedule.js";
 import type { Mistake } from "../config/yaml-source.js";
-import { isModelName } from "../hub/resolve.js";
+import { parseModelName } from "../hub/name.js";
 import { inRange, type Range, rangeText, scheduleFields, sections } from "./config-schema.js";
 
 type Unchecked = Record<string, unknown>;
@@ -92,7 +92,7 @@ export async function fileMistakes(config: Unchecked): Promise<Mistake[]> {
 async function modelProblem(path: string, alternative = ""): Promise<string | undefined> {
   const expected = `expected a folder with config.json${alternative}, got ${JSON.stringify(path)}`;
   const kind = await kindOf(path);
-  if (kind === undefined && isModelName(path)) return undefined;
+  if (kind === undefined && parseModelName(path) !== null) return undefined;
   if (kind !== "folder") return `${expected}, which ${kind === "file" ? "is a file" : "does not exist"}`;
   return (await kindOf(join(path, "config.json"))) === "file" ? undefined : `${expected}, which has none`;
 }

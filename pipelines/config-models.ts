@@ -4,7 +4,7 @@ import { parse } from "yaml";
 import type { Mistake } from "../config/yaml-source.js";
 import { HubError } from "../hub/errors.js";
 import { parseModelName, pinnedName } from "../hub/name.js";
-import { isModelName } from "../hub/resolve.js";
+import { isOfHub } from "../hub/resolve.js";
 import { readTextIfAny } from "../model/json.js";
 import type { Config } from "./config.js";
 import { isUrl, mapping } from "./config-checks.js";
@@ -20,7 +20,7 @@ export async function modelFolders(config: Config): Promise<{ folders: Folders; 
   const mistakes: Mistake[] = [];
   for (const key of KEYS) {
     const name = config[key];
-    if (name === null || isUrl(name) || !isModelName(name)) continue;
+    if (name === null || isUrl(name) || !(await isOfHub(name))) continue;
     const { fetchModel } = await import("./hub-models.js");
     try {
       folders[key] = await fetchModel(asBegun(name, begun[key]));

@@ -197,9 +197,9 @@ export const sections = { sft, distill, rl, warp, eval: evaluation };
 
 export const fields = z.strictObject(
   {
-    /** Folder of the model to train, in Hugging Face's format. */
+    /** The model to train: a folder, or org/name[@revision] of the hub, of which a run keeps the commit that it began with. */
     model: text("a folder with config.json"),
-    /** Folder of the teacher, or http(s) address of a server that scores (`heddle serve`, vLLM). */
+    /** Folder or name on the hub of the teacher, or http(s) address of a server that scores (`heddle serve`, vLLM). */
     teacher: text("a model folder or an http(s) URL").nullable().default(null),
     /** JSONL file of prompts. */
     train_data: text("a JSONL file"),

@@ -1,11 +1,12 @@
 /** The models of the hub that a command line or a config names: found before anything runs, with a bar while they come. */
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
-import { findModel } from "../hub/resolve.js";
+import { findModel, isOfHub } from "../hub/resolve.js";
 import { SAME_COMMAND, withByteProgress } from "./byte-progress.js";
 import { modelFolder, modelFolders } from "./flags.js";
 
 /** The folder that a model argument stands for (hub/resolve.ts). Ctrl-C keeps what has come. */
-export function fetchModel(argument: string): Promise<string> {
+export async function fetchModel(argument: string): Promise<string> {
+  if (!(await isOfHub(argument))) return argument;
   return withByteProgress(`pull ${argument}`, SAME_COMMAND, (run) => findModel(argument, run));
 }
 

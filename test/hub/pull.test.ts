@@ -1,5 +1,5 @@
 // Pulling from a hub on loopback: what is fetched, what is left out, how a broken download goes on.
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { parseModelName } from "../../hub/name.js";
@@ -210,6 +210,37 @@ describe("a download", () => {
     expect(hub.requests.filter((line) => line.startsWith(`GET /${sha256(LARGE)}`))).toEqual([
       expect.stringMatching(/ bytes=\d{5,6}-$/),
     ]);
+  });
+
+  test("by two at once into one cache", async () => {
+    hub.addModel("org/both", { ...SMALL_FILES, "model.safetensors": LARGE });
+    const settings = settingsOf(hub);
+    const [one, other] = await Promise.all([pull("org/both", { settings }), pull("org/both", { settings })]);
+    expect(one).toBe(other);
+    expect(readFileSync(join(one, "model.safetensors")).equals(LARGE)).toBe(true);
+  });
+
+  test("to a disk that is full says so, and what is yet to come", async () => {
+    hub.addModel("org/full", { ...SMALL_FILES, "model.safetensors": LARGE });
+    const settings = settingsOf(hub);
+    const blobs = join(repoOf(settings.cache, "org/full"), "blobs");
+    mkdirSync(blobs, { recursive: true });
+    symlinkSync("/dev/full", join(blobs, `${sha256(LARGE)}.incomplete`));
+    await expect(pull("org/full", { settings })).rejects.toThrow(
+      "org/full: model.safetensors needs 300000 more bytes, and the disk is full (ENOSPC: no space left on device, write): free some, or set HF_HUB_CACHE to a folder on another disk; the same command goes on where it stopped",
+    );
+  });
+
+  test("puts its link in the place of another", async () => {
+    const commit = hub.addModel("org/links", { ...SMALL_FILES, "model.safetensors": LARGE });
+    const settings = settingsOf(hub);
+    const snapshot = join(repoOf(settings.cache, "org/links"), "snapshots", commit);
+    mkdirSync(snapshot, { recursive: true });
+    writeFileSync(join(snapshot, "config.json"), "a file");
+    symlinkSync("../../blobs/none", join(snapshot, "model.safetensors"));
+    await pull("org/links", { settings });
+    expect(readFileSync(join(snapshot, "config.json"), "utf8")).toBe(SMALL_FILES["config.json"]);
+    expect(readFileSync(join(snapshot, "model.safetensors")).equals(LARGE)).toBe(true);
   });
 
   test("needs room on the disk", async () => {
