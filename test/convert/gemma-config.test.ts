@@ -2,6 +2,8 @@ import { describe, expect, test } from "vitest";
 import { type Architecture, gemmaConfig, readSizes } from "../../convert/gemma-config.js";
 import type { MetadataValue } from "../../convert/gguf-header.js";
 import { metadataReader } from "../../convert/metadata.js";
+import { parseModelConfig } from "../../model/config.js";
+import type { JsonObject } from "../../model/json.js";
 
 type Keys = Readonly<Record<string, MetadataValue>>;
 
@@ -105,6 +107,15 @@ test("Gemma 3 4B: linear scaling and the larger base on global layers, every six
     sliding_window: 1024,
   });
   expect(textOf("gemma3", GEMMA_3_4B, 262144)).toContain('"factor": 8.0,');
+});
+
+test("both are configs that are read again", () => {
+  const read = (architecture: Architecture, keys: Keys) =>
+    parseModelConfig("config.json", JSON.parse(textOf(architecture, keys, 256000)) as JsonObject);
+  expect(read("gemma2", GEMMA_2_2B)).toMatchObject({ headDim: 256, eosTokenIds: [1, 107], rmsNormEps: 1e-6 });
+  const { layerTypes, queryPreAttnScalar } = read("gemma3", GEMMA_3_4B);
+  expect(layerTypes.filter((type) => type === "full_attention")).toHaveLength(5);
+  expect(queryPreAttnScalar).toBe(256);
 });
 
 describe("what the file does not say is what llama.cpp takes for it", () => {

@@ -2,19 +2,20 @@ import { describe, expect, test } from "vitest";
 import { EndOfBytes, openGguf, parseGgufHeader } from "../../convert/gguf-header.js";
 import { float32Bytes, ggufBytes, ggufFile } from "./gguf-bytes.js";
 
+const METADATA = {
+  "general.architecture": "gemma3",
+  flag: true,
+  count: -7,
+  share: 0.5,
+  // A byte order mark in front is part of the token.
+  tokens: ["\ufeffusing", "▁a", ""],
+  nested: [
+    [1, 2],
+    [3, 4],
+  ],
+};
 const FILE = ggufBytes({
-  metadata: {
-    "general.architecture": "gemma3",
-    flag: true,
-    count: -7,
-    share: 0.5,
-    // A byte order mark in front is part of the token.
-    tokens: ["\ufeffusing", "▁a", ""],
-    nested: [
-      [1, 2],
-      [3, 4],
-    ],
-  },
+  metadata: METADATA,
   tensors: [
     { name: "norm", shape: [3], data: float32Bytes([1, 2, 3]) },
     { name: "matrix", shape: [2, 1], type: 8, data: float32Bytes([4, 5]) },
@@ -24,17 +25,7 @@ const FILE = ggufBytes({
 describe("a header", () => {
   test("metadata of every kind; shapes rows first; positions from the start of the file", () => {
     const { metadata, tensors } = parseGgufHeader("x.gguf", FILE);
-    expect(Object.fromEntries(metadata)).toEqual({
-      "general.architecture": "gemma3",
-      flag: true,
-      count: -7,
-      share: 0.5,
-      tokens: ["\ufeffusing", "▁a", ""],
-      nested: [
-        [1, 2],
-        [3, 4],
-      ],
-    });
+    expect(Object.fromEntries(metadata)).toEqual(METADATA);
     const [first, second] = [FILE.length - 64, FILE.length - 32];
     expect(tensors).toEqual([
       { name: "norm", shape: [3], type: 0, position: first },
