@@ -7,30 +7,52 @@ import { copySideFiles, replaceFolder } from "../model/save.js";
 import { parameterShapes } from "../model/shapes.js";
 import { arithmetic } from "./stages.js";
 
-/** The hub's config of gemma-2-2b, and how many of its layers. */
-export const gemma2 = (layers: number) => ({
-  model_type: "gemma2",
-  architectures: ["Gemma2ForCausalLM"],
-  vocab_size: 256000,
-  hidden_size: 2304,
-  intermediate_size: 9216,
-  num_hidden_layers: layers,
-  num_attention_heads: 8,
-  num_key_value_heads: 4,
-  head_dim: 256,
+const gemma2 = { model_type: "gemma2", architectures: ["Gemma2ForCausalLM"], vocab_size: 256000, sliding_window: 4096 };
+const gemma3 = {
+  model_type: "gemma3_text",
+  architectures: ["Gemma3ForCausalLM"],
+  vocab_size: 262144,
+  sliding_window: 512,
+  sliding_window_pattern: 6,
   query_pre_attn_scalar: 256,
+  rope_theta: 1e6,
+  rope_local_base_freq: 1e4,
+};
+
+/** Width, query heads, key heads, head size, width of the MLP: the hub's values. */
+const sizes = (D: number, N: number, K: number, H: number, F: number) => ({
+  hidden_size: D,
+  num_attention_heads: N,
+  num_key_value_heads: K,
+  head_dim: H,
+  intermediate_size: F,
+});
+
+export const PUBLISHED = {
+  "gemma-2-2b": { ...gemma2, ...sizes(2304, 8, 4, 256, 9216), query_pre_attn_scalar: 256 },
+  "gemma-2-9b": { ...gemma2, ...sizes(3584, 16, 8, 256, 14336), query_pre_attn_scalar: 256 },
+  "gemma-2-27b": { ...gemma2, ...sizes(4608, 32, 16, 128, 36864), query_pre_attn_scalar: 144 },
+  "gemma-3-270m": { ...gemma3, ...sizes(640, 4, 1, 256, 2048) },
+  "gemma-3-1b": { ...gemma3, ...sizes(1152, 4, 1, 256, 6912) },
+} as const;
+
+export type Published = keyof typeof PUBLISHED;
+
+/** The hub's config of a published model with so many layers. */
+export const publishedConfig = (name: Published, layers: number) => ({
+  ...PUBLISHED[name],
+  num_hidden_layers: layers,
   max_position_embeddings: 8192,
-  sliding_window: 4096,
   bos_token_id: 2,
   eos_token_id: 1,
   pad_token_id: 0,
   dtype: "bfloat16",
 });
 
-/** Writes the model into `dir`, unless it is there. */
-export async function writeGemma2(dir: string, layers: number): Promise<void> {
+/** Writes so many layers of a published model into `dir`, unless they are there. */
+export async function writePublished(dir: string, name: Published, layers: number): Promise<void> {
   const path = join(dir, "config.json");
-  const config = gemma2(layers);
+  const config = publishedConfig(name, layers);
   const text = `${JSON.stringify(config, null, 2)}\n`;
   const isThere = await access(path).then(
     async () => (await readFile(path, "utf8")) === text,

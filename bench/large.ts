@@ -8,7 +8,7 @@ import { encodePrompts } from "../distill/encode.js";
 import { type SftSettings, sft } from "../distill/sft.js";
 import { loadModel } from "../model/loaded.js";
 import { scoreBatch } from "../teacher/in-process.js";
-import { writeGemma2 } from "./large-model.js";
+import { writePublished } from "./large-model.js";
 import { distillSettings } from "./settings.js";
 import { timeStage } from "./stages.js";
 import { peakRssMb, print } from "./time.js";
@@ -24,7 +24,7 @@ async function timed<R>(name: string, work: () => Promise<R> | R): Promise<R> {
   return result;
 }
 
-await timed("write", () => writeGemma2(dir, layers));
+await timed("write", () => writePublished(dir, "gemma-2-2b", layers));
 const learns = [layers - 2, layers - 1].map((layer) => `layers\\.${layer}\\.`);
 const patterns = learns.map((pattern) => new RegExp(pattern));
 const storageOf = (name: string) => (patterns.some((pattern) => pattern.test(name)) ? "float32" : "stored");

@@ -13,13 +13,15 @@ import { parameterShapes } from "../model/shapes.js";
 import { trainingStep } from "../student/optimiser.js";
 import { sampleCompletions } from "../student/sample.js";
 import { createTrainable } from "../student/trainable.js";
-import { gemma2 } from "./large-model.js";
+import { publishedConfig } from "./large-model.js";
 import { randomIds, randomParameters } from "./models.js";
 import { numbersOf } from "./stages.js";
 import { print, secondsOf } from "./time.js";
 
 const [peakTflops] = numbersOf(989);
-const config = computedAs(parseModelConfig("the benchmark's config", gemma2(4)), { dtype: "bfloat16" });
+const config = computedAs(parseModelConfig("the benchmark's config", publishedConfig("gemma-2-2b", 4)), {
+  dtype: "bfloat16",
+});
 // What learns is float32.
 const parameters = randomParameters(computedAs(config, { dtype: "float32" }));
 const [B, P, N] = [8, 64, 448];
