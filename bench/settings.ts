@@ -13,6 +13,7 @@ const training = {
   adam_epsilon: 1e-8,
   save_every: 1e9,
   trainable: null,
+  lora: null,
   gradient_checkpointing: false,
   gradient_accumulation_steps: 1,
 };

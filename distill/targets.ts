@@ -10,6 +10,7 @@ import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, completionHidden } from "../model/scoring.js";
 import { EMBEDDING } from "../model/shapes.js";
+import { baseOf } from "../student/lora.js";
 import { httpTeacher } from "../teacher/http.js";
 import type { RemoteTeacher, ScoreRequest, TokenScores } from "../teacher/teacher.js";
 import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
@@ -19,7 +20,12 @@ import { type TopK, topKOfLogits, topKOfServer } from "./top-k.js";
 
 /** A model in this process, or one behind an address: the only difference between them is here. */
 export type Teacher =
-  | { readonly kind: "local"; readonly model: LoadedModel }
+  | {
+      readonly kind: "local";
+      readonly model: LoadedModel;
+      /** Whether its weights are the student's own, without its adapter. */
+      readonly isShared?: boolean;
+    }
   | { readonly kind: "remote"; readonly client: RemoteTeacher };
 
 /**
@@ -36,9 +42,15 @@ export async function openTeacher(
   return { kind: "remote", client: await httpTeacher(where, { student: identity, onRetry }) };
 }
 
+/** The base of a student that learns an adapter, as its own teacher: in one copy, computed in `dtype`. */
+export function baseAsTeacher({ folder, parameters }: LoadedModel, dtype: ComputeDtype): Teacher {
+  const config = computedAs(folder.config, { dtype });
+  return { kind: "local", model: { folder: { ...folder, config }, parameters: baseOf(parameters) }, isShared: true };
+}
+
 export async function closeTeacher(teacher: Teacher): Promise<void> {
-  if (teacher.kind === "local") disposeModel(teacher.model);
-  else await teacher.client.close();
+  if (teacher.kind === "remote") await teacher.client.close();
+  else if (!teacher.isShared) disposeModel(teacher.model);
 }
 
 /** Of a local teacher: what its logits are made of. The embedding is the teacher's own. */

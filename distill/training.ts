@@ -1,11 +1,16 @@
 /** What the stages that train have in common: the loop over steps, training checkpoints, resuming, the finished model. */
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { tf, type Variable } from "tfjs-jit";
 import type { LoadedModel } from "../model/loaded.js";
+import type { LoraSettings } from "../model/lora.js";
 import { downloadTensor, type HostTensors, type Parameters, uploadParameters } from "../model/parameters.js";
-import { saveModel } from "../model/save.js";
+import { saveAdapter, saveModel } from "../model/save.js";
+import { learning } from "../student/learning.js";
+import { adapterOf, mergedTensors } from "../student/lora.js";
 import type { Trainable } from "../student/trainable.js";
 import { loadTrainingState, saveTrainingState } from "../student/training-state.js";
+import { deriveSeed } from "./batches.js";
 import { TrainingError } from "./errors.js";
 
 /** What a step tells: keys are those of log.jsonl. */
@@ -36,7 +41,7 @@ export type StageContext = {
  * Steps must follow from their number and the state alone: then a resumed run ends with the same bits.
  */
 export async function train(
-  { parameters, m, v }: Trainable,
+  { parameters, m, v, dropout }: Trainable,
   extra: Parameters,
   { steps, save_every }: { readonly steps: number; readonly save_every: number },
   context: StageContext,
@@ -63,6 +68,7 @@ export async function train(
   const done = saved?.step ?? 0;
   context.onStart(done);
   for (let step = done + 1; step <= steps; step++) {
+    if (dropout !== null) setSeed(dropout.seed, deriveSeed(context.seed, context.stage, "dropout", step));
     const metrics = await oneStep(step);
     checkFinite(context.stage, step, metrics);
     context.onStep(step, metrics);
@@ -86,16 +92,33 @@ function checkFinite(stage: string, step: number, metrics: Metrics): void {
   }
 }
 
+const setSeed = (variable: Variable, seed: number): void => tf.tidy(() => variable.assign(tf.scalar(seed, "int32")));
+
 /**
  * Puts the stage's model into its folder, beside the training checkpoints: float32, since a later stage must see what
- * changed. Every file is whole; the folder is once this has returned.
+ * changed. Every file is whole; the folder is once this has returned. An adapter becomes part of the weights.
  */
-export async function saveStageModel(dir: string, { folder, parameters }: LoadedModel): Promise<void> {
+export const saveStageModel = (dir: string, { folder, parameters }: LoadedModel): Promise<void> =>
+  saveResult(dir, (partial) => saveModel(partial, mergedTensors(parameters), { from: folder.dir, dtype: "float32" }));
+
+/** Puts the stage's adapter, as PEFT stores it, into its folder; `base` is what it calls the model that it is for. */
+export const saveStageAdapter = (
+  dir: string,
+  { folder, parameters }: LoadedModel,
+  lora: LoraSettings,
+  base: string,
+): Promise<void> =>
+  saveResult(dir, (partial) => {
+    const learns = learning({ lora }, Object.keys(parameters));
+    return saveAdapter(partial, lazyTensors(adapterOf(parameters, learns)), { from: folder.dir, lora, base });
+  });
+
+async function saveResult(dir: string, write: (partial: string) => Promise<void>): Promise<void> {
   const partial = join(dir, "result.partial");
   await mkdir(dir, { recursive: true });
   // A process that was killed may have left a part of it.
   await rm(partial, { recursive: true, force: true });
-  await saveModel(partial, lazyTensors(parameters), { from: folder.dir, dtype: "float32" });
+  await write(partial);
   for (const name of await readdir(partial)) await rename(join(partial, name), join(dir, name));
   await rm(partial, { recursive: true });
 }

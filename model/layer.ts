@@ -4,7 +4,7 @@
  * Shape suffixes: M tokens of a list, D model, N query heads, K key/value heads, H head size, B rows, S slots.
  */
 import { fromFloat32, toFloat32 as toFloat32Array } from "safetensors-ts";
-import { dynamicUpdateSlice, gatherRows, type Index, tf, toBfloat16, toFloat32 } from "tfjs-jit";
+import { dynamicUpdateSlice, gatherRows, type Index, randomUniform, tf, toBfloat16, toFloat32 } from "tfjs-jit";
 import { attention, type LayerCache, type Layout, type Seen, spread } from "./attention.js";
 import type { ComputeDtype } from "./compute.js";
 import type { ModelConfig } from "./config.js";
@@ -82,10 +82,18 @@ function linear(x: tf.Tensor2D, w: Matrix, dtype: ComputeDtype): tf.Tensor2D {
 
 /** y W^T with what an adapter adds to it, if there is one: scale (y A^T) B^T, in float32 (model/lora.ts). */
 function adapted(yW: tf.Tensor2D, weights: LayerWeights, name: string, y: tf.Tensor2D): tf.Tensor2D {
-  const [a, b, scale] = [LORA_PARTS.a, LORA_PARTS.b, LORA_PARTS.scale].map((part) => weights[`${name}.${part}`]);
+  const part = (of: keyof typeof LORA_PARTS) => weights[`${name}.${LORA_PARTS[of]}`];
+  const [a, b, scale, random, keep] = [part("a"), part("b"), part("scale"), part("random"), part("keep")];
   if (!a || !b || !scale) return yW;
-  const yA = tf.matMul(y, a as tf.Tensor2D, false, true).mul<tf.Tensor2D>(scale);
+  const kept = random && keep ? dropout(y, random, keep) : y;
+  const yA = tf.matMul(kept, a as tf.Tensor2D, false, true).mul<tf.Tensor2D>(scale);
   return yW.add(tf.matMul(yA, b as tf.Tensor2D, false, true));
+}
+
+/** y / keep where a random number is below `keep`, else 0; `random` is its seed and counter, int32 [2]. */
+function dropout(y: tf.Tensor2D, random: tf.Tensor, keep: tf.Tensor): tf.Tensor2D {
+  const [seed, counter] = [0, 1].map((i) => random.slice([i], [1]).reshape([]));
+  return y.mul(randomUniform(seed!, counter!, y.shape).less(keep).toFloat().div(keep));
 }
 
 /** A number as transformers has it in a model of that dtype. */

@@ -12,12 +12,19 @@ import { isFile } from "./json.js";
 import { EMBEDDING, parameterShapes, textName } from "./shapes.js";
 
 /** The parts of an adapter, as the end of a module's name. */
-export const LORA_PARTS = { a: "lora_A", b: "lora_B", scale: "lora_scale" } as const;
+export const LORA_PARTS = {
+  a: "lora_A",
+  b: "lora_B",
+  scale: "lora_scale",
+  /** In a training step with dropout: seed and counter of its random numbers, int32 [2], and the share that is kept. */
+  random: "lora_random",
+  keep: "lora_keep",
+} as const;
 
 /** The names of the tensors that are added to a weight. */
-export function loraNames(weight: string): { readonly a: string; readonly b: string; readonly scale: string } {
-  const of = (part: string) => weight.replace(/weight$/, `${part}.weight`);
-  return { a: of(LORA_PARTS.a), b: of(LORA_PARTS.b), scale: of(LORA_PARTS.scale) };
+export function loraNames(weight: string): Record<keyof typeof LORA_PARTS, string> {
+  const of = (part: keyof typeof LORA_PARTS) => weight.replace(/weight$/, `${LORA_PARTS[part]}.weight`);
+  return { a: of("a"), b: of("b"), scale: of("scale"), random: of("random"), keep: of("keep") };
 }
 
 /** Whether a tensor is a matrix of an adapter. */
@@ -71,6 +78,76 @@ export async function openAdapterFor(path: string, model: string, config: ModelC
   return own;
 }
 
-/** Whether a weight is a matrix of a layer: what "all-linear" means. */
-export const isLayerMatrix = (weight: string): boolean =>
-  /^model\.layers\.\d+\.(self_attn|mlp)\.[a-z]+_proj\.weight$/.test(weight);
+/** What an adapter that is trained looks like; names and meanings are those of PEFT's LoraConfig. */
+export type LoraSettings = {
+  readonly r: number;
+  readonly lora_alpha: number;
+  /** Share of the inputs of A that is left out in training. */
+  readonly lora_dropout: number;
+  /** Names of modules, or ends of them from a dot on; "all-linear" is all projections of the layers. */
+  readonly target_modules: "all-linear" | readonly string[];
+  readonly use_rslora: boolean;
+  /** Ends of names of modules that learn themselves. */
+  readonly modules_to_save: readonly string[];
+};
+
+/** What B A is multiplied by: alpha / r, or alpha / sqrt(r) where rank-stabilised (arXiv 2312.03732). */
+export const loraScale = ({ r, lora_alpha, use_rslora }: LoraSettings): number =>
+  lora_alpha / (use_rslora ? Math.sqrt(r) : r);
+
+const moduleOf = (weight: string): string => weight.replace(/\.weight$/, "");
+
+/**
+ * The weights that an adapter is for, by name.
+ * @throws ModelError if a target matches none
+ */
+export function loraTargets(config: ModelConfig, { target_modules: targets }: LoraSettings): string[] {
+  const weights = Object.keys(parameterShapes(config)).filter(isLayerMatrix);
+  if (targets === "all-linear") return weights;
+  const matches = (weight: string, target: string) => `.${moduleOf(weight)}`.endsWith(`.${target}`);
+  checkAllMatch("target_modules", targets, weights, matches);
+  return weights.filter((weight) => targets.some((target) => matches(weight, target)));
+}
+
+/**
+ * The weights that learn themselves beside an adapter, by name.
+ * @throws ModelError if an entry matches none, or what has a LoRA already
+ */
+export function savedWeights(names: readonly string[], { modules_to_save: ends }: LoraSettings): string[] {
+  const weights = names.filter((name) => !name.includes(".lora_") && !isLayerMatrix(name));
+  const matches = (weight: string, end: string) => moduleOf(weight).endsWith(end);
+  checkAllMatch("modules_to_save", ends, weights, matches);
+  return weights.filter((weight) => ends.some((end) => matches(weight, end)));
+}
+
+function checkAllMatch(
+  key: string,
+  wanted: readonly string[],
+  weights: readonly string[],
+  matches: (weight: string, end: string) => boolean,
+): void {
+  const unused = wanted.find((end) => !weights.some((weight) => matches(weight, end)));
+  if (unused === undefined) return;
+  const ends = [...new Set(weights.map((weight) => moduleOf(weight).split(".").at(-1)))].join(", ");
+  throw new ModelError(`lora.${key}`, `no module's name ends with ${JSON.stringify(unused)}, expected some of ${ends}`);
+}
+
+/** The shapes of an adapter's matrices, by name. */
+export function loraShapes(config: ModelConfig, settings: LoraSettings): Record<string, number[]> {
+  const shapes = parameterShapes(config);
+  return Object.fromEntries(
+    loraTargets(config, settings).flatMap((weight) => {
+      const [rows, columns] = shapes[weight] as [number, number];
+      const { a, b } = loraNames(weight);
+      return [
+        [a, [settings.r, columns]],
+        [b, [rows, settings.r]],
+      ];
+    }),
+  );
+}
+
+/** The projections of a layer: what "all-linear" means. */
+export const ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+const isLayerMatrix = (weight: string): boolean => /^model\.layers\.\d+\..+_proj\.weight$/.test(weight);

@@ -1,10 +1,13 @@
 /** Writes a Hugging Face model folder that transformers and vLLM load: weights, config, and the side files of its source. */
 import { constants, copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { fromFloat32, type StreamedTensor, writeCheckpoint } from "safetensors-ts";
+import { fromFloat32, type StreamedTensor, writeCheckpoint, writeSafetensors } from "safetensors-ts";
+import { PREFIX } from "./adapter.js";
 import { textConfig } from "./config.js";
 import { ModelError } from "./errors.js";
 import { configWithDtype, type Dtype, type JsonObject } from "./json.js";
+import { ADAPTER_CONFIG, ALL_LINEAR, type LoraSettings } from "./lora.js";
+import { EMBEDDING } from "./shapes.js";
 
 /** Files that belong to a model beside its config and weights. */
 export const SIDE_FILES = [
@@ -19,6 +22,9 @@ export const SIDE_FILES = [
 
 export const STORED_AS = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
 
+/** Tensors to store, by name; `values` is read once, when they are. */
+type HostTensors = Readonly<Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>>;
+
 export interface SaveOptions {
   /** Folder whose config is taken over, but for the dtype, and whose tokenizer, chat template and so on are copied. */
   readonly from: string;
@@ -27,11 +33,7 @@ export interface SaveOptions {
 }
 
 /** Writes `dir`, whole or not at all. Weights above 5 GB go to shards; they are converted one tensor at a time. */
-export async function saveModel(
-  dir: string,
-  weights: Readonly<Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>>,
-  { from, dtype }: SaveOptions,
-): Promise<void> {
+export async function saveModel(dir: string, weights: HostTensors, { from, dtype }: SaveOptions): Promise<void> {
   const tensors = Object.entries(weights).map(([name, { shape, values }]): StreamedTensor => {
     const stored = STORED_AS[dtype];
     return { name, dtype: stored, shape, chunks: () => [fromFloat32(values, stored)] };
@@ -51,6 +53,59 @@ async function textConfigOf(dir: string): Promise<string> {
   const config = textConfig(path, whole);
   return config === whole ? text : `${JSON.stringify(config, null, 2)}\n`;
 }
+
+export interface SaveAdapterOptions {
+  /** Folder of the base, whose tokenizer and chat template are copied. */
+  readonly from: string;
+  readonly lora: LoraSettings;
+  /** What the adapter calls its base: a folder or a name. */
+  readonly base: string;
+}
+
+/** Writes an adapter by the names that its tensors have beside the model's into the folder `dir`, as PEFT does. */
+export async function saveAdapter(
+  dir: string,
+  weights: HostTensors,
+  { from, lora, base }: SaveAdapterOptions,
+): Promise<void> {
+  await mkdir(dir, { recursive: true });
+  await copySideFiles(
+    from,
+    dir,
+    SIDE_FILES.filter((name) => name !== "generation_config.json"),
+  );
+  await writeFile(
+    join(dir, ADAPTER_CONFIG),
+    `${JSON.stringify(adapterConfig(lora, base, EMBEDDING in weights), null, 2)}\n`,
+  );
+  const tensors = Object.entries(weights).map(
+    ([name, { shape, values }]): StreamedTensor => ({
+      name: `${PREFIX}${name}`,
+      dtype: "F32",
+      shape,
+      chunks: () => [fromFloat32(values, "F32")],
+    }),
+  );
+  await writeSafetensors(join(dir, "adapter_model.safetensors"), tensors, { format: "pt" });
+}
+
+/** Of PEFT's keys those that say something. A base whose head is its embedding keeps them tied. */
+const adapterConfig = (lora: LoraSettings, base: string, storesEmbedding: boolean) => ({
+  peft_type: "LORA",
+  task_type: "CAUSAL_LM",
+  base_model_name_or_path: base,
+  inference_mode: true,
+  ...lora,
+  target_modules: lora.target_modules === "all-linear" ? ALL_LINEAR : lora.target_modules,
+  modules_to_save: lora.modules_to_save.length === 0 ? null : lora.modules_to_save,
+  bias: "none",
+  fan_in_fan_out: false,
+  init_lora_weights: true,
+  use_dora: false,
+  rank_pattern: {},
+  alpha_pattern: {},
+  ...(storesEmbedding ? { ensure_weight_tying: true } : {}),
+});
 
 /** Copies those of the files, all of SIDE_FILES if none are named, that `from` has. */
 export async function copySideFiles(from: string, to: string, names: readonly string[] = SIDE_FILES): Promise<void> {

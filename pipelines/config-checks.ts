@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { compileSchedule, type ScheduleVariables } from "../config/schedule.js";
-import type { Mistake } from "../config/yaml-source.js";
+import { describe, type Mistake } from "../config/yaml-source.js";
 import { parseModelName } from "../hub/name.js";
 import { inRange, type Range, rangeText, scheduleFields, sections } from "./config-schema.js";
 
@@ -116,4 +116,16 @@ export function teacherMistakes(config: Unchecked): Mistake[] {
   if (seqKd !== true || lmbda === 1 || typeof teacher !== "string" || !isUrl(teacher)) return [];
   const problem = "expected false, since a teacher behind a URL writes no completions to learn from, got true";
   return [{ path: ["distill", "seq_kd"], problem }];
+}
+
+/** An adapter says what learns: patterns beside it would say something else. */
+export function loraMistakes(config: Unchecked): Mistake[] {
+  const isSet = (value: unknown) => value !== undefined && value !== null;
+  return ["sft", "distill", "rl"].flatMap((name) => {
+    const section = mapping(config[name]);
+    const [lora, trainable] = ["lora", "trainable"].map((key) => section[key] ?? config[key]);
+    if (config[name] === undefined || !isSet(lora) || !isSet(trainable)) return [];
+    const path = isSet(section.trainable) ? [name, "trainable"] : ["trainable"];
+    return [{ path, problem: `expected null beside lora, which says what learns, got ${describe(trainable)}` }];
+  });
 }

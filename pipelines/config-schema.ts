@@ -69,6 +69,30 @@ function isRegularExpression(source: string): boolean {
 
 const flag = () => z.boolean("true or false");
 
+/** A LoRA that learns in place of the model's weights (arXiv 2106.09685). Names are those of PEFT's LoraConfig, presets too. */
+export const lora = z.strictObject(
+  {
+    /** Rank. */
+    r: whole(1).default(8),
+    /** What is added is multiplied by lora_alpha / r. */
+    lora_alpha: number({ above: 0 }).default(8),
+    /** Share of each adapter's inputs that a training step leaves out. */
+    lora_dropout: number({ min: 0, below: 1 }).default(0),
+    /** What has an adapter: all projections of the layers, or those whose names end so, such as q_proj. */
+    target_modules: z
+      .union(
+        [z.literal("all-linear"), z.array(text("a module's name")).min(1)],
+        "all-linear, or a list of names of modules, such as q_proj",
+      )
+      .default("all-linear"),
+    /** lora_alpha / sqrt(r) in place of lora_alpha / r (arXiv 2312.03732). */
+    use_rslora: flag().default(false),
+    /** Modules beside the projections that learn whole, and are stored whole, such as embed_tokens. */
+    modules_to_save: z.array(text("a module's name"), "a list of names of modules, such as embed_tokens").default([]),
+  },
+  "a section of keys, or null",
+);
+
 /** What the stages that train have in common. The presets not explained are those of torch.optim.AdamW. */
 const training = (learningRate: number) => ({
   /** Optimiser steps. */
@@ -92,6 +116,7 @@ const training = (learningRate: number) => ({
   /** As at the top level, whose values these have where they are absent. */
   max_new_tokens: whole(1).optional(),
   trainable: patterns().optional(),
+  lora: lora.nullable().optional(),
   gradient_checkpointing: flag().optional(),
 });
 
@@ -215,6 +240,8 @@ export const fields = z.strictObject(
     max_new_tokens: whole(1).default(128),
     /** What learns: tensors whose name matches one of these regular expressions, such as "layers\\.2[45]\\."; null is all. */
     trainable: patterns().default(null),
+    /** An adapter that learns in place of the model's weights; null is none. The result of a stage is then a PEFT adapter; with a section warp it is part of the weights. */
+    lora: lora.nullable().default(null),
     /** What matrix products of the model to train are computed in; weights that learn, norms and losses are float32. */
     compute_dtype: choice(...COMPUTE_DTYPES).default("float32"),
     /** What a teacher that is a model folder is kept and computed in. */
@@ -232,8 +259,8 @@ export const fields = z.strictObject(
 
 /** Fills in what the sections have from the top level. */
 export const configSchema = fields.transform(({ sft, distill, rl, ...config }) => {
-  const { max_new_tokens, trainable, gradient_checkpointing } = config;
-  const inherited = { max_new_tokens, trainable, gradient_checkpointing };
+  const { max_new_tokens, trainable, lora, gradient_checkpointing } = config;
+  const inherited = { max_new_tokens, trainable, lora, gradient_checkpointing };
   const stage = <S extends object>(section: S) => ({ ...inherited, ...section });
   return {
     ...config,

@@ -5,9 +5,9 @@ import { stringify } from "yaml";
 import type { z } from "zod";
 import { nearest } from "../config/did-you-mean.js";
 import { describe, type KeyPath, type Mistake, readYaml } from "../config/yaml-source.js";
-import { fileMistakes, mapping, scheduleMistakes, teacherMistakes } from "./config-checks.js";
+import { fileMistakes, loraMistakes, mapping, scheduleMistakes, teacherMistakes } from "./config-checks.js";
 import { modelFolders } from "./config-models.js";
-import { configSchema, fields, sections } from "./config-schema.js";
+import { configSchema, fields, lora, sections } from "./config-schema.js";
 import { UserError } from "./errors.js";
 
 /** A config with its defaults filled in. Keys are those of the file. */
@@ -58,6 +58,7 @@ export async function loadConfig<C extends ConfigCommand>(
     ...(parsed.success ? [] : parsed.error.issues.flatMap((issue) => schemaMistakes(issue, value))),
     ...(isMapping ? missing(raw, command) : []),
     ...teacherMistakes(raw),
+    ...loraMistakes(raw),
     ...(await scheduleMistakes(raw)),
     ...(await fileMistakes(raw)),
   ];
@@ -83,8 +84,8 @@ function schemaMistakes(issue: z.core.$ZodIssue, value: unknown): Mistake[] {
 }
 
 function unknownKey(parent: KeyPath, key: string): string {
-  const [name] = parent as readonly (keyof typeof sections)[];
-  const known = Object.keys(name === undefined ? fields.shape : sections[name].shape);
+  const name = parent.at(-1) as keyof typeof sections | "lora" | undefined;
+  const known = Object.keys(name === undefined ? fields.shape : { ...sections, lora }[name].shape);
   const near = nearest(key, known);
   if (near !== undefined) return `unknown key; did you mean ${near}?`;
   const elsewhere = Object.entries({ "": fields, ...sections }).filter(([, { shape }]) => Object.hasOwn(shape, key));

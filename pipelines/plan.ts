@@ -40,7 +40,7 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
     const batch = "prompts" in settings ? settings.prompts : settings.batch_size;
     const samples = "samples" in settings ? settings.samples : 1;
     const sizes = (of: number): Sizes => sizesOfRows(encoded, { samples, maxNewTokens, rows: of });
-    const learns = learning(settings.trainable, names);
+    const learns = learning(settings, names);
     // What a stage hands on within a run of WARP is float32.
     const isFirst = phase !== "rl" || config.warp === undefined;
     const bytesOf = (name: string) => (learns(name) || !isFirst ? 4 : stored(name));

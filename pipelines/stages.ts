@@ -1,14 +1,17 @@
 /** A stage of a run: once, resumable, its steps in log.jsonl and on the progress bar, its result a model folder. */
 import { join } from "node:path";
+import { deriveSeed } from "../distill/batches.js";
 import { readRows } from "../distill/data.js";
 import { type EncodedRow, encodePrompts } from "../distill/encode.js";
 import type { TrainingSettings } from "../distill/settings.js";
-import { type StageContext, saveStageModel } from "../distill/training.js";
+import { type StageContext, saveStageAdapter, saveStageModel } from "../distill/training.js";
 import { readModelConfig } from "../model/config.js";
 import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
+import type { LoraSettings } from "../model/lora.js";
 import { parameterShapes } from "../model/shapes.js";
 import { learning } from "../student/learning.js";
+import { createAdapter } from "../student/lora.js";
 import { removeTrainingState } from "../student/training-state.js";
 import type { Config } from "./config.js";
 import { withPinnedNames } from "./config-models.js";
@@ -50,11 +53,11 @@ export async function readPrompts(
  */
 export async function runStage(
   run: Run,
-  { seed, compute_dtype: dtype }: Config,
+  { seed, compute_dtype: dtype, warp }: Config,
   context: TaskContext,
   name: StageName,
   init: string,
-  { steps, trainable }: Pick<TrainingSettings, "steps" | "trainable">,
+  { steps, trainable, lora }: Pick<TrainingSettings, "steps" | "trainable" | "lora">,
   work: (model: LoadedModel, stage: StageContext) => Promise<void>,
 ): Promise<string> {
   const stage = stagePath(name);
@@ -67,8 +70,9 @@ export async function runStage(
   }
   const isOfStage = (line: LogLine) =>
     line.phase === name.phase && (!("run" in name) || (line.iteration === name.iteration && line.run === name.run));
-  const learns = learning(trainable, Object.keys(parameterShapes(await readModelConfig(init))));
-  const model = await loadModel(init, { dtype, storageOf: (tensor) => (learns(tensor) ? "float32" : "stored") });
+  const learns = learning({ trainable, lora }, Object.keys(parameterShapes(await readModelConfig(init))));
+  const base = await loadModel(init, { dtype, storageOf: (tensor) => (learns(tensor) ? "float32" : "stored") });
+  const model = lora === null ? base : withAdapter(base, lora, seed);
   await work(model, {
     stage,
     seed,
@@ -85,13 +89,24 @@ export async function runStage(
       context.emit({ type: "step", stage, step, metrics });
     },
   });
-  await saveStageModel(dir, model);
+  // Stages of WARP hand on whole models: what is merged are weights.
+  if (lora === null || warp !== undefined) await saveStageModel(dir, model);
+  else await saveStageAdapter(dir, model, lora, init);
   disposeModel(model);
   run.finishStage(stage, { steps });
   await removeTrainingState(dir);
   context.emit({ type: "stage", stage, steps, done: steps });
   return dir;
 }
+
+/** The model with a new adapter on it. */
+const withAdapter = ({ folder, parameters }: LoadedModel, lora: LoraSettings, seed: number): LoadedModel => ({
+  folder,
+  parameters: {
+    ...parameters,
+    ...createAdapter(folder.config, lora, (name) => deriveSeed(seed, "lora", name)),
+  },
+});
 
 /** The line that a command of one stage prints when it is done. */
 export const doneLine = (dir: string): string => `${dir}: the model is ready\n`;

@@ -4,6 +4,7 @@ import type { Weights } from "../model/forward.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { adamwUpdate } from "./adamw.js";
 import { clipFactor, globalNorm } from "./clip.js";
+import { dropoutWeights } from "./lora.js";
 import { gradientShapes, placeOf, type Trainable } from "./trainable.js";
 
 /** Settings that are the same at every step; names as in the config. */
@@ -116,7 +117,9 @@ function gradientsOf(
   lossOf: (weights: Weights) => tf.Scalar,
   isLast: boolean,
 ): { loss: tf.Scalar; gradients: Record<string, tf.Tensor> } {
-  const model = readParameters({ ...trainable.frozen, ...trainable.parameters });
+  const { frozen, parameters, dropout } = trainable;
+  const dropped = dropout === null ? {} : dropoutWeights(dropout, Object.keys(parameters));
+  const model = { ...readParameters({ ...frozen, ...parameters }), ...dropped };
   const places = Object.entries(gradientShapes(trainable));
   const at = Object.fromEntries(places.map(([name, shape]) => [name, model[name] ?? tf.fill(shape, 0)]));
   const { value: loss, gradients } = differentiate(at, (weights) => lossOf({ ...model, ...weights }));

@@ -9,7 +9,8 @@ import {
   zerosLike,
 } from "../model/parameters.js";
 import { changeOf, layerOf } from "../model/shapes.js";
-import { learning } from "./learning.js";
+import { type LearningOptions, learning } from "./learning.js";
+import { createDropout, type Dropout } from "./lora.js";
 
 export type Trainable = {
   /** What learns, in float32. */
@@ -23,12 +24,12 @@ export type Trainable = {
   readonly sums: Parameters;
   /** With gradient checkpointing the layers in loops, else null: the model must be computed so. */
   readonly segments: readonly Segment[] | null;
+  /** Of an adapter's inputs in training steps; null for none. */
+  readonly dropout: Dropout | null;
 };
 
 /** Names as in the config. */
-export type TrainableOptions = {
-  /** Regular expressions; what learns are the parameters whose names match one of them. @default null: all */
-  readonly trainable?: readonly string[] | null;
+export type TrainableOptions = LearningOptions & {
   /** Frozen bfloat16 layers are computed in loops whatever it says. @default false */
   readonly gradient_checkpointing?: boolean;
   /** @default 1 */
@@ -43,11 +44,12 @@ export function createTrainable(
   all: Parameters,
   {
     trainable = null,
+    lora = null,
     gradient_checkpointing: isInLoops = false,
     gradient_accumulation_steps: parts = 1,
   }: TrainableOptions = {},
 ): Trainable {
-  const learns = learning(trainable, Object.keys(all));
+  const learns = learning({ trainable, lora }, Object.keys(all));
   const pick = (isWanted: boolean) =>
     Object.fromEntries(Object.entries(all).filter(([name]) => learns(name) === isWanted));
   const parameters = pick(true);
@@ -61,6 +63,7 @@ export function createTrainable(
     v: zerosLike(parameters),
     sums: parts === 1 ? {} : zeroParameters(gradientShapes({ parameters, segments })),
     segments,
+    dropout: createDropout(lora?.lora_dropout ?? 0),
   };
 }
 
@@ -89,6 +92,7 @@ export function gradientShapes({
 }
 
 /** Frees what the optimiser keeps; the model's parameters stay. */
-export function disposeOptimiser({ m, v, sums }: Trainable): void {
+export function disposeOptimiser({ m, v, sums, dropout }: Trainable): void {
+  dropout?.seed.dispose();
   for (const parameters of [m, v, sums]) disposeParameters(parameters);
 }

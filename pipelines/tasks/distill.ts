@@ -1,7 +1,10 @@
 /** The work of `heddle distill`. */
+import { realpath } from "node:fs/promises";
 import { distill } from "../../distill/distill.js";
-import { closeTeacher, openTeacher } from "../../distill/targets.js";
+import { baseAsTeacher, closeTeacher, openTeacher } from "../../distill/targets.js";
+import type { LoadedModel } from "../../model/loaded.js";
 import type { ConfigFor } from "../config.js";
+import { isUrl } from "../config-checks.js";
 import type { TaskContext } from "../events.js";
 import type { Run } from "../run-folder.js";
 import { doneLine, inRun, readPrompts, runStage } from "../stages.js";
@@ -16,11 +19,23 @@ export function runDistillation(run: Run, config: ConfigFor<"distill">, context:
   return runStage(run, config, context, { phase: "distill" }, config.model, settings, async (student, stage) => {
     const rows = await readPrompts(config.train_data, student.folder, config, settings.max_new_tokens);
     const onRetry = (text: string) => context.emit({ type: "note", text });
-    const teacher = await openTeacher(config.teacher, student.folder, { dtype: config.teacher_dtype, onRetry });
+    const dtype = config.teacher_dtype;
+    const teacher = (await isOwnTeacher(config, student))
+      ? baseAsTeacher(student, dtype)
+      : await openTeacher(config.teacher, student.folder, { dtype, onRetry });
     try {
       await distill(student, teacher, rows, settings, stage);
     } finally {
       await closeTeacher(teacher);
     }
   });
+}
+
+/** Whether the teacher is the model that the student's adapter is for, none of whose weights learn. */
+async function isOwnTeacher(
+  { teacher, distill: { lora } }: ConfigFor<"distill">,
+  { folder }: LoadedModel,
+): Promise<boolean> {
+  if (lora === null || lora.modules_to_save.length > 0 || isUrl(teacher)) return false;
+  return (await realpath(teacher)) === (await realpath(folder.dir));
 }

@@ -50,7 +50,7 @@ export function run(config: WarpConfig, context: TaskContext): Promise<string> {
 async function checkData(config: WarpConfig): Promise<void> {
   const folder = await openModel(config.model);
   const names = Object.keys(parameterShapes(folder.config));
-  for (const { trainable } of [config.distill, config.rl]) learning(trainable, names);
+  for (const settings of [config.distill, config.rl]) learning(settings, names);
   for (const [path, maxNewTokens] of [
     [config.train_data, config.rl.max_new_tokens],
     [config.eval_data, config.eval.max_new_tokens],

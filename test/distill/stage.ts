@@ -20,6 +20,7 @@ export const training = {
   adam_beta2: 0.999,
   adam_epsilon: 1e-8,
   trainable: null,
+  lora: null,
   gradient_checkpointing: false,
   gradient_accumulation_steps: 1,
 };
