@@ -4,12 +4,13 @@
  * [out, r] and "MODULE.lora_scale.weight", a scalar. Imports no TensorFlow, so that plans need none.
  */
 import { join } from "node:path";
+import { openSafetensors } from "safetensors-ts";
 import { type Adapter, checkAdapterFits, openAdapter } from "./adapter.js";
 import { readAdapterConfig } from "./adapter-config.js";
 import type { ModelConfig } from "./config.js";
 import { ModelError } from "./errors.js";
 import { isFile } from "./json.js";
-import { EMBEDDING, parameterShapes, textName } from "./shapes.js";
+import { EMBEDDING, HEAD, parameterShapes, textName } from "./shapes.js";
 
 /** The parts of an adapter, as the end of a module's name. */
 export const LORA_PARTS = {
@@ -66,7 +67,7 @@ export async function openAdapterFor(path: string, model: string, config: ModelC
     new Map([...tensors].map(([name, tensor]) => [textName(name) ?? name, tensor]));
   const own = { ...adapter, updates: named(adapter.updates), replaced: named(adapter.replaced) };
   const shapes = parameterShapes(config);
-  checkAdapterFits(own, model, (name) => shapes[name]);
+  checkAdapterFits(own, model, (name) => shapes[name === HEAD ? EMBEDDING : name]);
   const vector = [...own.updates.keys()].find((name) => !isLayerMatrix(name));
   if (vector !== undefined) {
     throw new ModelError(own.file, `has a LoRA of "${vector}", expected projections of the layers only`);
@@ -75,7 +76,23 @@ export async function openAdapterFor(path: string, model: string, config: ModelC
     const head = "the head would keep the base's embedding, which is not supported";
     throw new ModelError(own.file, `stores "${EMBEDDING}" whole, and "ensure_weight_tying" is not true: ${head}`);
   }
+  await checkHead(own);
+  own.replaced.delete(HEAD);
   return own;
+}
+
+/** PEFT stores a tied head as well; another head would be another model. */
+async function checkHead({ file: path, replaced }: Adapter): Promise<void> {
+  const [head, embedding] = [replaced.get(HEAD), replaced.get(EMBEDDING)];
+  if (!head) return;
+  const file = await openSafetensors(path);
+  try {
+    const isSame = embedding && Buffer.compare(await file.read(head.name), await file.read(embedding.name)) === 0;
+    if (isSame) return;
+    throw new ModelError(path, `stores "${HEAD}", expected the values of "${EMBEDDING}", stored too (a tied head)`);
+  } finally {
+    await file.close();
+  }
 }
 
 /** What an adapter that is trained looks like; names and meanings are those of PEFT's LoraConfig. */

@@ -7,7 +7,7 @@ import { textConfig } from "./config.js";
 import { ModelError } from "./errors.js";
 import { configWithDtype, type Dtype, type JsonObject } from "./json.js";
 import { ADAPTER_CONFIG, ALL_LINEAR, type LoraSettings } from "./lora.js";
-import { EMBEDDING } from "./shapes.js";
+import { EMBEDDING, HEAD } from "./shapes.js";
 
 /** Files that belong to a model beside its config and weights. */
 export const SIDE_FILES = [
@@ -22,7 +22,7 @@ export const SIDE_FILES = [
 
 export const STORED_AS = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
 
-/** Tensors to store, by name; `values` is read once, when they are. */
+/** Tensors to store, by name; `values` is read when they are. */
 type HostTensors = Readonly<Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>>;
 
 export interface SaveOptions {
@@ -78,14 +78,13 @@ export async function saveAdapter(
     join(dir, ADAPTER_CONFIG),
     `${JSON.stringify(adapterConfig(lora, base, EMBEDDING in weights), null, 2)}\n`,
   );
-  const tensors = Object.entries(weights).map(
-    ([name, { shape, values }]): StreamedTensor => ({
-      name: `${PREFIX}${name}`,
-      dtype: "F32",
-      shape,
-      chunks: () => [fromFloat32(values, "F32")],
-    }),
-  );
+  // PEFT stores what is tied to the embedding as well.
+  const head = weights[EMBEDDING];
+  const stored = Object.entries({ ...weights, ...(head ? { [HEAD]: head } : {}) });
+  const tensors = stored.map(([name, tensor]): StreamedTensor => {
+    const { shape } = tensor;
+    return { name: `${PREFIX}${name}`, dtype: "F32", shape, chunks: () => [fromFloat32(tensor.values, "F32")] };
+  });
   await writeSafetensors(join(dir, "adapter_model.safetensors"), tensors, { format: "pt" });
 }
 

@@ -4,6 +4,9 @@ import type { ModelConfig } from "./config.js";
 /** Name of the embedding matrix [V, D], which is the head as well. */
 export const EMBEDDING = "model.embed_tokens.weight";
 
+/** Name of the head that is tied to the embedding; some tools write it as well. */
+export const HEAD = "lm_head.weight";
+
 /** Name of the head [labels, D] of a model for sequence classification. */
 export const SCORE = "score.weight";
 

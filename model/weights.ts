@@ -8,12 +8,9 @@ import { ModelError } from "./errors.js";
 import { isLayerMatrix, loraNames } from "./lora.js";
 import { BLOCK, quantiseInt8, quantiseNf4 } from "./quantise.js";
 import { int8Tensors, nf4Tensors, type Parts } from "./quantised.js";
-import { EMBEDDING, parameterShapes, textName } from "./shapes.js";
+import { EMBEDDING, HEAD, parameterShapes, textName } from "./shapes.js";
 
 type Checkpoint = Awaited<ReturnType<typeof openCheckpoint>>;
-
-/** Some tools write the tied head as well. */
-const HEAD = "lm_head.weight";
 
 /**
  * What a tensor is kept in on the device: "stored" is bfloat16 where the checkpoint is, else float32. A matrix in nf4 or int8

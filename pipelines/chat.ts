@@ -1,7 +1,7 @@
 /** `heddle chat`: a conversation with a model in the terminal. */
 import { Command } from "@commander-js/extra-typings";
 import { integer, modelFolder, number, share } from "./flags.js";
-import { dtypeOption } from "./row-command.js";
+import { adapterOption, dtypeOption } from "./row-command.js";
 
 const help = `
 Each line is a message. /reset begins a new conversation, /exit or Ctrl-D leaves; Ctrl-C ends an answer, and leaves where
@@ -16,6 +16,7 @@ Examples:
 export const chatCommand = new Command("chat")
   .description("talk with a model in the terminal")
   .requiredOption("--model <dir>", "model folder with a chat template, or org/name[@revision] of the hub", modelFolder)
+  .addOption(adapterOption())
   .option("--system <text>", "what stands before the first message")
   .option("--max-new-tokens <n>", "longest answer", integer(1), 512)
   .option("--temperature <t>", "0 takes the likeliest token", number(0), 1)

@@ -10,8 +10,8 @@ export type EncodedRow = { readonly row: Row; readonly ids: readonly number[] };
 /** A row, and for each choice the tokens of prompt and choice; those of the choice are ids[from], ids[from + 1], ... */
 export type EncodedChoices = { readonly row: Row; readonly choices: readonly ScoreRequest[] };
 
-/** A model folder, and what its weights are kept and multiplied in (float32 unless told otherwise). */
-export type ModelOptions = { readonly model: string; readonly dtype?: ComputeDtype };
+/** A model folder, the folder of an adapter on it, if any, and what its weights are kept and multiplied in (float32 unless told otherwise). */
+export type ModelOptions = { readonly model: string; readonly adapter?: string | null; readonly dtype?: ComputeDtype };
 
 /** What to read, and how it is read. */
 export type DataOptions = {

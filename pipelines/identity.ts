@@ -2,14 +2,21 @@
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
+import type { ModelFolder } from "../model/load.js";
 
 /** By the names of parameters; plain JSON. */
 export type Identity = Readonly<Record<string, unknown>>;
 
-/** Of a task on a model folder and the text of its rows. */
-export const identityOf = (task: string, model: string, text: string, options: object): Identity => ({
+/** Of a task on a model, with an adapter or without, and the text of its rows. */
+export const identityOf = (
+  task: string,
+  { dir, adapter }: Pick<ModelFolder, "dir" | "adapter">,
+  text: string,
+  options: object,
+): Identity => ({
   task,
-  model: modelDigest(model),
+  model: modelDigest(dir),
+  ...(adapter === null ? {} : { adapter: modelDigest(adapter.path) }),
   data: digest(text),
   ...options,
 });

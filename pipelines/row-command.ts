@@ -1,7 +1,7 @@
 /** What `score`, `generate` and `eval` have in common: their rows and the flags that concern these. */
 import { Command, Option } from "@commander-js/extra-typings";
 import { COMPUTE_DTYPES } from "../model/compute.js";
-import { inputFile, integer, modelFolder } from "./flags.js";
+import { existingFolder, inputFile, integer, modelFolder } from "./flags.js";
 
 const rowsHelp = `
 Rows, one JSON object a line:
@@ -23,6 +23,12 @@ export const dtypeOption = () =>
     .choices(COMPUTE_DTYPES)
     .default("float32" as const);
 
+export const adapterOption = () =>
+  new Option(
+    "--adapter <dir>",
+    "PEFT adapter (LoRA) on the model; an adapter's folder alone as --model takes the base that it names",
+  ).argParser(existingFolder);
+
 /** `rows` is said of it. */
 export const dataOption = (rows: string) =>
   new Option("--data <file>", `${rows}, JSONL; - for stdin`).argParser(inputFile);
@@ -31,6 +37,7 @@ export const dataOption = (rows: string) =>
 export const rowCommand = (name: string, help: string) =>
   new Command(name)
     .requiredOption("--model <dir>", "model folder, or org/name[@revision] of the hub", modelFolder)
+    .addOption(adapterOption())
     .option("--batch-size <n>", "rows at once", integer(1), 8)
     .addOption(dtypeOption())
     .addOption(

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
 import { hubName } from "../hub/name.js";
 import type { ComputeDtype } from "../model/compute.js";
-import { readModelConfig } from "../model/config.js";
+import { openWeights } from "../model/load.js";
 import { loadTokenizer } from "../model/tokenizer.js";
 import { batchingScore } from "../teacher/batching.js";
 import type { ServedModel } from "../teacher/completion-request.js";
@@ -20,6 +20,8 @@ import { restartingHost } from "./restarting-host.js";
 export interface ServeOptions {
   /** Model folder. */
   model: string;
+  /** Folder of an adapter on it. */
+  adapter?: string;
   host: string;
   /** 0: any free one. */
   port: number;
@@ -36,17 +38,21 @@ const CHILD_GRACE_MS = 300;
 
 /**
  * Serves until Ctrl-C or SIGTERM, then ends the process with code 0. `task` is the compiled module of the child: its
- * open({ model, dtype }) returns the function from a Batch to TokenScores, one for each of the batch's requests.
+ * open({ model, adapter, dtype }) returns the function from a Batch to TokenScores, one for each of the batch's requests.
  */
 export async function serveModel(options: ServeOptions, task: URL): Promise<void> {
   const stopped = stopSignal();
-  const { vocabSize, maxPositionEmbeddings: maxModelLen, bosTokenId } = await readModelConfig(options.model);
-  const sha256 = await tokenizerSha256(options.model);
-  const encode = await textEncoder(options.model, bosTokenId);
+  const { dir, adapter, config } = await openWeights(options.model, {}, options.adapter);
+  const { vocabSize, maxPositionEmbeddings: maxModelLen, bosTokenId } = config;
+  const sha256 = await tokenizerSha256(dir);
+  const encode = await textEncoder(dir, bosTokenId);
   const { maxBatchTokens, fixedShapes } = options;
 
   const modelName = hubName(options.model) ?? options.model;
-  const scorer = restartingHost(() => startHost(task, { model: options.model, dtype: options.dtype }), say);
+  const scorer = restartingHost(
+    () => startHost(task, { model: dir, adapter: adapter?.path, dtype: options.dtype }),
+    say,
+  );
   const app = teacherApp({
     modelName,
     vocabSize,

@@ -1,7 +1,7 @@
 /** `heddle serve`: a model over HTTP, as a teacher for other students. */
 import { Command } from "@commander-js/extra-typings";
 import { integer, modelFolder } from "./flags.js";
-import { dtypeOption } from "./row-command.js";
+import { adapterOption, dtypeOption } from "./row-command.js";
 
 export const serveCommand = new Command("serve")
   .description("answer vLLM's /v1/completions with prompt_logprobs: a teacher over HTTP")
@@ -10,6 +10,7 @@ export const serveCommand = new Command("serve")
     "model folder, or org/name[@revision] of the hub; its name for clients too",
     modelFolder,
   )
+  .addOption(adapterOption())
   .option("--host <address>", "address to listen on", "127.0.0.1")
   .option("--port <n>", "port to listen on, 0 for a free one", integer(0, 65535), 8000)
   .option("--max-logprobs <k>", "largest prompt_logprobs, -1 for the vocabulary", integer(-1), -1)

@@ -5,6 +5,7 @@ import { readRows } from "../distill/data.js";
 import { type EncodedRow, encodePrompts } from "../distill/encode.js";
 import type { TrainingSettings } from "../distill/settings.js";
 import { type StageContext, saveStageAdapter, saveStageModel } from "../distill/training.js";
+import { hubName } from "../hub/name.js";
 import { readModelConfig } from "../model/config.js";
 import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
@@ -91,7 +92,7 @@ export async function runStage(
   });
   // Stages of WARP hand on whole models: what is merged are weights.
   if (lora === null || warp !== undefined) await saveStageModel(dir, model);
-  else await saveStageAdapter(dir, model, lora, init);
+  else await saveStageAdapter(dir, model, lora, hubName(init) ?? init);
   disposeModel(model);
   run.finishStage(stage, { steps });
   await removeTrainingState(dir);

@@ -32,10 +32,10 @@ export type ChatEnd = "stop" | "length" | "context" | "stopped";
 
 /** Loads the model and compiles its programs. */
 export async function open(
-  { model, dtype = "float32", system, maxNewTokens, ...choice }: ChatParams,
+  { model, adapter = null, dtype = "float32", system, maxNewTokens, ...choice }: ChatParams,
   context: TaskContext,
 ): Promise<(request: ChatRequest) => Promise<ChatEnd | null>> {
-  const folder = await openModel(model, { dtype });
+  const folder = await openModel(model, { dtype }, adapter);
   const { chat, stopIds } = folder;
   if (folder.tokenizer === null) throw new ModelError(model, "no tokenizer.json, needed to chat");
   const { tokenizer } = folder;

@@ -49,14 +49,24 @@ export type ChoiceResult = Record<"acc" | "acc_norm" | "acc_bytes", number> &
   Record<"acc_stderr" | "acc_norm_stderr" | "acc_bytes_stderr", number> & { count: number };
 
 export async function run(
-  { model, dtype = "float32", out = null, data, text, system, ignoreChatTemplate = false, ...options }: EvalParams,
+  {
+    model,
+    adapter = null,
+    dtype = "float32",
+    out = null,
+    data,
+    text,
+    system,
+    ignoreChatTemplate = false,
+    ...options
+  }: EvalParams,
   context: TaskContext,
 ): Promise<EvalResult> {
-  const folder = await openModel(model, { dtype });
+  const folder = await openModel(model, { dtype }, adapter);
   if (folder.tokenizer === null)
     throw new ModelError(model, "no tokenizer.json, needed to compare completions with answers");
   const rows = await openRows({ data, text, system, ignoreChatTemplate });
-  const identity = identityOf("eval", model, rows.text, { dtype, system, ignoreChatTemplate, ...options });
+  const identity = identityOf("eval", folder, rows.text, { dtype, system, ignoreChatTemplate, ...options });
   const lines: object[] = [];
   const output = {
     stage: "eval",

@@ -20,13 +20,23 @@ export type GenerateParams = DataOptions &
  * parameters write the same file.
  */
 export async function run(
-  { model, dtype = "float32", out, data, text, system, ignoreChatTemplate = false, ...options }: GenerateParams,
+  {
+    model,
+    adapter = null,
+    dtype = "float32",
+    out,
+    data,
+    text,
+    system,
+    ignoreChatTemplate = false,
+    ...options
+  }: GenerateParams,
   context: TaskContext,
 ): Promise<void> {
-  const folder = await openModel(model, { dtype });
+  const folder = await openModel(model, { dtype }, adapter);
   const rows = await openRows({ data, text, system, ignoreChatTemplate });
   const prompts = await readPrompts(folder, rows);
-  const identity = identityOf("generate", model, rows.text, { dtype, system, ignoreChatTemplate, ...options });
+  const identity = identityOf("generate", folder, rows.text, { dtype, system, ignoreChatTemplate, ...options });
   const { samples = 1 } = options;
   const linesOf = (row: Row, completions: readonly CompletionOfRow[]) =>
     completions

@@ -38,10 +38,10 @@ export type ScoreSummary = {
  * classification gives `scores` instead.
  */
 export async function run(
-  { model, dtype = "float32", out, batchSize, window, stride, ...data }: ScoreParams,
+  { model, adapter = null, dtype = "float32", out, batchSize, window, stride, ...data }: ScoreParams,
   context: TaskContext,
 ): Promise<ScoreSummary | LabelSummary> {
-  const folder = await openFolder(model, { dtype });
+  const folder = await openFolder(model, { dtype }, adapter);
   const { maxPositionEmbeddings } = folder.config;
   const windows = windowsFor(folder.config, { window, stride });
   const rows = await openRows(data);
@@ -51,7 +51,7 @@ export async function run(
       : { tokens: Infinity, why: "" };
   const sequences = await readSequences(folder, rows, longest);
   const { text, data: _, ...read } = rows;
-  const identity = identityOf("score", model, text, { dtype, batchSize, ...windows, ...read });
+  const identity = identityOf("score", folder, text, { dtype, batchSize, ...windows, ...read });
   if (folder.config.numLabels !== null) return scoreLabels(folder, sequences, { out, identity, batchSize }, context);
   const whole: Windows = windows ?? { window: maxPositionEmbeddings, stride: maxPositionEmbeddings };
   const parts = sequences.map(({ ids }) => windowsOf(ids.length, whole));

@@ -41,6 +41,7 @@ describe("loadConfig", () => {
       system: "error",
       max_new_tokens: 128,
       trainable: null,
+      lora: null,
       compute_dtype: "float32",
       teacher_dtype: "float32",
       gradient_checkpointing: false,
@@ -56,6 +57,7 @@ describe("loadConfig", () => {
         gradient_accumulation_steps: 1,
         max_new_tokens: 128,
         trainable: null,
+        lora: null,
         gradient_checkpointing: false,
         prompts: 8,
         samples: 2,
@@ -198,7 +200,7 @@ describe("unknown keys", () => {
     [
       "constructor: 1",
       "unknown key; expected one of steps, learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm, " +
-        "save_every, gradient_accumulation_steps, max_new_tokens, trainable, gradient_checkpointing, prompts, samples, reward, beta_kl, mu, temperature",
+        "save_every, gradient_accumulation_steps, max_new_tokens, trainable, lora, gradient_checkpointing, prompts, samples, reward, beta_kl, mu, temperature",
     ],
   ])("%s in rl", async (line, problem) => {
     const key = line.split(":")[0];
@@ -211,7 +213,40 @@ describe("unknown keys", () => {
       "run.yaml:4: model_name_or_path: unknown key; did you mean model?",
       "run.yaml:5: beta_kl: unknown key; did you mean rl.beta_kl?",
       "run.yaml:6: __proto__: unknown key; expected one of model, teacher, train_data, eval_data, output_dir, seed, system, " +
-        "max_new_tokens, trainable, compute_dtype, teacher_dtype, gradient_checkpointing, sft, distill, rl, warp, eval",
+        "max_new_tokens, trainable, lora, compute_dtype, teacher_dtype, gradient_checkpointing, sft, distill, rl, warp, eval",
+    ]);
+  });
+});
+
+describe("lora", () => {
+  test("has the presets of PEFT, on all projections; stages may have their own, or none", async () => {
+    const text = `${head}lora: {r: 16}\nrl: {steps: 1}\nsft: {steps: 1, lora: null}\ndistill: {steps: 1, lora: {target_modules: [q_proj]}}\n`;
+    const config = await load(text, "rl");
+    const presets = { lora_dropout: 0, use_rslora: false, modules_to_save: [], lora_alpha: 8 };
+    expect(config.rl.lora).toEqual({ ...presets, r: 16, target_modules: "all-linear" });
+    expect(config.sft!.lora).toBe(null);
+    expect(config.distill!.lora).toEqual({ ...presets, r: 8, target_modules: ["q_proj"] });
+  });
+
+  test("says what is wrong in it", async () => {
+    const wrong =
+      "lora: {r: 0, lora_alpa: 1, lora_dropout: 1, target_modules: all, use_rslora: 1, modules_to_save: norm, steps: 1}";
+    expect(await complaint(`${head}${wrong}\nrl: {steps: 1}\n`, "rl")).toEqual([
+      "run.yaml:3: lora.r: expected a whole number of at least 1, got 0",
+      "run.yaml:3: lora.lora_dropout: expected a number of at least 0 and below 1, got 1",
+      'run.yaml:3: lora.target_modules: expected all-linear, or a list of names of modules, such as q_proj, got "all"',
+      "run.yaml:3: lora.use_rslora: expected true or false, got 1",
+      'run.yaml:3: lora.modules_to_save: expected a list of names of modules, such as embed_tokens, got "norm"',
+      "run.yaml:3: lora.lora_alpa: unknown key; did you mean lora_alpha?",
+      "run.yaml:3: lora.steps: unknown key; did you mean sft.steps or distill.steps or rl.steps?",
+    ]);
+    const both = `${head}trainable: [norm]\nlora: {}\nrl: {steps: 1}\nsft: {steps: 1, trainable: null}\n`;
+    expect(await complaint(both, "rl")).toEqual([
+      "run.yaml:3: trainable: expected null beside lora, which says what learns, got a list",
+    ]);
+    const inStage = `${head}rl: {steps: 1, lora: {}, trainable: [norm]}\n`;
+    expect(await complaint(inStage, "rl")).toEqual([
+      "run.yaml:3: rl.trainable: expected null beside lora, which says what learns, got a list",
     ]);
   });
 });
