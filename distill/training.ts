@@ -99,7 +99,9 @@ const setSeed = (variable: Variable, seed: number): void => tf.tidy(() => variab
  * changed. Every file is whole; the folder is once this has returned. An adapter becomes part of the weights.
  */
 export const saveStageModel = (dir: string, { folder, parameters }: LoadedModel): Promise<void> =>
-  saveResult(dir, (partial) => saveModel(partial, mergedTensors(parameters), { from: folder.dir, dtype: "float32" }));
+  saveResult(dir, (partial) =>
+    saveModel(partial, mergedTensors(folder.config, parameters), { from: folder.dir, dtype: "float32" }),
+  );
 
 /** Puts the stage's adapter, as PEFT stores it, into its folder; `base` is what it calls the model that it is for. */
 export const saveStageAdapter = (

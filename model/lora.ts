@@ -167,4 +167,4 @@ export function loraShapes(config: ModelConfig, settings: LoraSettings): Record<
 /** The projections of a layer: what "all-linear" means. */
 export const ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
-const isLayerMatrix = (weight: string): boolean => /^model\.layers\.\d+\..+_proj\.weight$/.test(weight);
+export const isLayerMatrix = (weight: string): boolean => /^model\.layers\.\d+\..+_proj\.weight$/.test(weight);

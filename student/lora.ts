@@ -3,7 +3,9 @@ import { randomUniform, tf, toFloat32, type Variable } from "tfjs-jit";
 import type { ModelConfig } from "../model/config.js";
 import type { Weights } from "../model/forward.js";
 import { isLoraMatrix, type LoraSettings, loraNames, loraScale, loraShapes, loraTargets } from "../model/lora.js";
-import { downloadTensor, type HostTensors, type Parameters, variableOf } from "../model/parameters.js";
+import { type HostTensors, type Parameters, variableOf } from "../model/parameters.js";
+import { dequantised, isQuantised, matrixOf, partNames } from "../model/quantised.js";
+import { parameterShapes } from "../model/shapes.js";
 
 /**
  * A new adapter: A uniform in -1/sqrt(in) .. 1/sqrt(in), which is kaiming_uniform_ with a = sqrt(5), and B zero, so that it
@@ -55,25 +57,27 @@ export function dropoutWeights({ rate, seed }: Dropout, names: readonly string[]
 }
 
 /** The model that base and adapter are together: all of its weights in float32, made when they are read. */
-export function mergedTensors(parameters: Parameters): HostTensors {
-  const own = Object.entries(parameters).filter(([name]) => !name.includes(".lora_"));
-  return Object.fromEntries(
-    own.map(([name, variable]) => [
+export const mergedTensors = (config: ModelConfig, parameters: Parameters): HostTensors =>
+  Object.fromEntries(
+    Object.entries(parameterShapes(config)).map(([name, shape]) => [
       name,
       {
-        shape: variable.shape,
+        shape,
         get values() {
-          const { a, b, scale } = loraNames(name);
-          const [A, B, by] = [parameters[a], parameters[b], parameters[scale]];
-          if (!A || !B || !by) return downloadTensor(variable);
-          return tf.tidy(() => {
-            const change = tf.matMul(B.read() as tf.Tensor2D, A.read() as tf.Tensor2D).mul(by.read());
-            return toFloat32(variable.read()).add(change).dataSync() as Float32Array;
-          });
+          return tf.tidy(() => merged(parameters, name).dataSync() as Float32Array);
         },
       },
     ]),
   );
+
+function merged(parameters: Parameters, name: string): tf.Tensor {
+  const { a, b, scale } = loraNames(name);
+  const names = [name, ...partNames(name), a, b, scale].filter((own) => parameters[own] !== undefined);
+  const weights = Object.fromEntries(names.map((own) => [own, parameters[own]!.read()]));
+  const matrix = matrixOf(weights, name);
+  const whole = isQuantised(matrix) ? dequantised(matrix) : toFloat32(matrix);
+  const [A, B, by] = [weights[a], weights[b], weights[scale]];
+  return A && B && by ? whole.add(tf.matMul(B as tf.Tensor2D, A as tf.Tensor2D).mul(by)) : whole;
 }
 
 /** The base alone: its own Variables. Not for an adapter that stores some of it whole. */
