@@ -54,14 +54,15 @@ export function existingFolder(path: string): string {
   return path;
 }
 
-export function existingPath(path: string): string {
-  if (!existsSync(path)) throw new InvalidArgumentError(`no such file or folder (looked in ${process.cwd()})`);
-  return path;
-}
-
 /** A model folder, or org/name[@revision] of the hub, which is a folder when the command runs (hub-models.ts). */
 export const modelFolder = (text: string): string =>
   !existsSync(text) && parseModelName(text) !== null ? text : existingFolder(text);
+
+/** A .gguf file, or what modelFolder takes. */
+export function modelPath(text: string): string {
+  if (existsSync(text) || (parseModelName(text) !== null && !text.endsWith(".gguf"))) return text;
+  throw new InvalidArgumentError(`no such file or folder (looked in ${process.cwd()})`);
+}
 
 /** `--run DIR`, any number of times. */
 export const modelFolders = (text: string, before: string[] = []): string[] => [...before, modelFolder(text)];

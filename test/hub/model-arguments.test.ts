@@ -34,6 +34,18 @@ describe("a model argument", () => {
     });
   });
 
+  test("of heddle convert, which takes files, too", async () => {
+    const { code, stderr } = await heddle(home, "convert", `org/tiny@${commit}`, "half", "--dtype", "float16");
+    expect([code, stderr]).toEqual([0, expect.stringContaining(`pull org/tiny@${commit}: `)]);
+    expect(readFileSync(join(home, "half", "config.json"), "utf8")).toContain('"torch_dtype": "float16"');
+    expect(await heddle(home, "convert", "org/tiny.gguf", "out")).toMatchObject({
+      code: 2,
+      stderr:
+        "error: command-argument value 'org/tiny.gguf' is invalid for argument 'model'. " +
+        `no such file or folder (looked in ${home})\n`,
+    });
+  });
+
   test("of a recipe, with a revision and an adapter; the card names it", async () => {
     const model = `org/tiny@${commit}+org/lora`;
     writeFileSync(
