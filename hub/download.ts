@@ -28,6 +28,9 @@ export interface DownloadOptions extends RequestOptions {
 /** Where a file is while it comes. */
 export const partialPath = (path: string): string => `${path}.incomplete`;
 
+/** Bytes that are gathered before they are written: chunks of a connection are small. */
+const WRITTEN_AT_ONCE = 1 << 20;
+
 /** Attempts in a row that bring no byte before the download is given up. */
 const RETRIES = 6;
 
@@ -117,16 +120,26 @@ async function fetchRest(file: RemoteFile, state: State, options: DownloadOption
     Object.assign(state, { done: 0, hash: newHash(file) });
   }
   if (response.body === null) throw new HubUnavailableError(`${file.name}: the answer has no body`);
+  let [waiting, count]: [Uint8Array[], number] = [[], 0];
+  const keep = async () => {
+    const bytes = Buffer.concat(waiting);
+    [waiting, count] = [[], 0];
+    await write(state.handle, bytes, state.done, file, options);
+    take(state, bytes);
+    options.onBytes(bytes.length);
+  };
   try {
     for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
-      await write(state.handle, chunk, state.done, file, options);
-      take(state, chunk);
-      options.onBytes(chunk.length);
-      if (state.done > file.size) return;
+      waiting.push(chunk);
+      count += chunk.length;
+      if (count >= WRITTEN_AT_ONCE) await keep();
+      if (state.done + count > file.size) break;
     }
+    await keep();
   } catch (error) {
-    options.signal?.throwIfAborted();
     if (error instanceof HubError) throw error;
+    await keep();
+    options.signal?.throwIfAborted();
     throw new HubUnavailableError(stopped(file, state, options, deepestMessage(error)), { cause: error });
   }
   if (state.done < file.size) throw new HubUnavailableError(stopped(file, state, options, "it ended early"));

@@ -38,7 +38,8 @@ export async function pullModel(name: ModelName, options: PullOptions = {}): Pro
     throw new HubError(`${what}: is not in the cache (${settings.cache}), and HF_HUB_OFFLINE forbids to ask the hub`);
   }
   try {
-    const fetch = await hubFetch(settings, name, options);
+    // With something to fall back on nobody waits long.
+    const fetch = await hubFetch(settings, name, cached === null ? options : { ...options, retries: 1 });
     return await pullFrom(await askCommit(name, settings, fetch), name, { ...options, settings }, fetch);
   } catch (error) {
     const isHubs = error instanceof HubError || error instanceof HubUnavailableError;

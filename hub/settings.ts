@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { HubError } from "./errors.js";
 
 export interface HubSettings {
   /** Without a slash at its end. */
@@ -15,11 +16,21 @@ export interface HubSettings {
   readonly isOffline: boolean;
 }
 
-/** HF_ENDPOINT; HF_TOKEN, else the file that `hf auth login` writes; HF_HUB_CACHE, HF_HOME; HF_HUB_OFFLINE. */
+/**
+ * HF_ENDPOINT; HF_TOKEN, else the file that `hf auth login` writes; HF_HUB_CACHE, HF_HOME; HF_HUB_OFFLINE.
+ *
+ * @throws HubError where the endpoint is no address or the token no token
+ */
 export function hubSettings(env: NodeJS.ProcessEnv = process.env): HubSettings {
+  const endpoint = (env.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, "");
+  if (!/^https?:/.test(endpoint) || !URL.canParse(endpoint)) {
+    throw new HubError(
+      `HF_ENDPOINT: expected an address such as https://huggingface.co, got ${JSON.stringify(endpoint)}`,
+    );
+  }
   const home = expand(env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "huggingface"));
   return {
-    endpoint: (env.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, ""),
+    endpoint,
     ...readToken(env, home),
     cache: expand(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, "hub")),
     isOffline: isTrue(env.HF_HUB_OFFLINE || env.TRANSFORMERS_OFFLINE),
@@ -28,9 +39,13 @@ export function hubSettings(env: NodeJS.ProcessEnv = process.env): HubSettings {
 
 function readToken(env: NodeJS.ProcessEnv, home: string): { token: string | null; tokenFrom: string } {
   const variable = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].find((name) => env[name]?.trim());
-  if (variable !== undefined) return { token: env[variable]!.trim(), tokenFrom: variable };
   const path = expand(env.HF_TOKEN_PATH || join(home, "token"));
-  return { token: readIfThere(path)?.trim() || null, tokenFrom: path };
+  const tokenFrom = variable ?? path;
+  const token = (variable === undefined ? readIfThere(path) : env[variable])?.trim() || null;
+  if (token === null || /^[\x21-\x7e]+$/.test(token)) return { token, tokenFrom };
+  throw new HubError(
+    `${tokenFrom}: expected a token in one line, such as hf_..., got ${token.length} characters that are none`,
+  );
 }
 
 const expand = (path: string): string => path.replace(/^~(?=$|\/)/, homedir());

@@ -94,6 +94,17 @@ describe("a model argument", () => {
     expect(pinnedName(other.model)).not.toBe(`org/tiny@${commit}`);
   });
 
+  test("of a config: the teacher, too", async () => {
+    const config = join(home, "run.yaml");
+    writeFileSync(join(home, "rows.jsonl"), '{"prompt": "a"}\n');
+    writeFileSync(
+      config,
+      `model: ${fixture("gemma2-tiny")}\nteacher: org/tiny\ntrain_data: ${home}/rows.jsonl\ndistill: {steps: 1}\n`,
+    );
+    const { model, teacher } = await loadConfig(config, { set: [], command: "distill" });
+    expect([model, pinnedName(teacher)]).toEqual([fixture("gemma2-tiny"), expect.stringMatching(/^org\/tiny@/)]);
+  });
+
   test("of a config, on no hub", async () => {
     const config = join(home, "run.yaml");
     writeFileSync(join(home, "rows.jsonl"), '{"prompt": "a", "completion": "b"}\n');

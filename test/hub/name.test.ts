@@ -52,3 +52,12 @@ test("hubSettings: as huggingface_hub reads the environment", () => {
     isOffline: true,
   });
 });
+
+test("hubSettings: what is no address and no token", () => {
+  expect(() => hubSettings({ HF_ENDPOINT: "huggingface.co" })).toThrow(
+    'HF_ENDPOINT: expected an address such as https://huggingface.co, got "huggingface.co"',
+  );
+  expect(() => hubSettings({ HF_TOKEN: "hf_a\nhf_b" })).toThrow(
+    "HF_TOKEN: expected a token in one line, such as hf_..., got 9 characters that are none",
+  );
+});
