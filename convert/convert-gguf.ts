@@ -26,43 +26,48 @@ export async function convertGguf({
   out,
   dtype,
   shardSize,
-  onProgress,
+  onProgress = () => {},
   signal,
 }: ConvertGgufOptions): Promise<void> {
   const file = await openGguf(from);
   try {
-    const metadata = metadataReader(file);
-    const architecture = readArchitecture(metadata);
-    refuseParts(file);
-    const tokenizer = readSentencePiece(metadata);
-    const tokens = tokenIdsOf(tokenizer);
-    const rows = embeddingRows(file, tokenizer.pieces.length);
-    const sizes = readSizes(metadata, architecture, rows);
-    const config = gemmaConfig(metadata, architecture, sizes, tokens, dtype);
-    const places = placeTensors(file, architecture, gemmaTensors(architecture, sizes));
-    const maxTokens = metadata.integer(`${architecture}.context_length`);
-    const generation = { bos_token_id: tokens.bos, eos_token_id: tokens.eos, pad_token_id: tokens.pad };
-    const files = {
-      ...tokenizerFiles(tokenizer, maxTokens),
-      "config.json": config,
-      "generation_config.json": `${JSON.stringify(generation, null, 2)}\n`,
-    };
-    const total = places.reduce((sum, { shape }) => sum + byteLength({ name: "", dtype: STORED_AS[dtype], shape }), 0);
+    const { files, places } = planConversion(file, dtype);
     let done = 0;
     const onPart = (bytes: number) => {
       signal?.throwIfAborted();
       done += bytes;
-      onProgress?.(done, total);
+      onProgress(done, total);
     };
-    onProgress?.(0, total);
+    const tensors = places.map((place) => streamed(file, place, dtype, onPart));
+    const total = tensors.reduce((sum, tensor) => sum + byteLength(tensor), 0);
+    onProgress(0, total);
     await replaceFolder(out, async (partial) => {
       for (const [name, text] of Object.entries(files)) await writeFile(join(partial, name), text);
-      const tensors = places.map((place) => streamed(file, place, dtype, onPart));
       await writeCheckpoint(partial, tensors, { shardSize });
     });
   } finally {
     await file.close();
   }
+}
+
+/** The texts of the files beside the weights, by name, and where the weights are. */
+function planConversion(file: GgufFile, dtype: Dtype): { files: Record<string, string>; places: Place[] } {
+  const metadata = metadataReader(file);
+  const architecture = readArchitecture(metadata);
+  refuseParts(file);
+  const tokenizer = readSentencePiece(metadata);
+  const tokens = tokenIdsOf(tokenizer);
+  const sizes = readSizes(metadata, architecture, embeddingRows(file, tokenizer.pieces.length));
+  const places = placeTensors(file, architecture, gemmaTensors(architecture, sizes));
+  const generation = { bos_token_id: tokens.bos, eos_token_id: tokens.eos, pad_token_id: tokens.pad };
+  return {
+    files: {
+      ...tokenizerFiles(tokenizer, metadata.integer(`${architecture}.context_length`)),
+      "config.json": gemmaConfig(metadata, architecture, sizes, tokens, dtype),
+      "generation_config.json": `${JSON.stringify(generation, null, 2)}\n`,
+    },
+    places,
+  };
 }
 
 /** Models above 50 GB come in parts, whose tensors are in several files. */

@@ -50,8 +50,10 @@ export function readSentencePiece(metadata: MetadataReader): SentencePiece {
     if (value === null || value < tokens.length) return value;
     throw new ModelError(path, `metadata "${key(name)}" is ${value}, expected less than ${tokens.length} (tokens)`);
   };
+  const pieces = tokens.map((token, i) => (isUserDefined(i) ? token.replaceAll(" ", "▁") : token));
+  checkDistinct(path, pieces);
   return {
-    pieces: tokens.map((token, i) => (isUserDefined(i) ? token.replaceAll(" ", "▁") : token)),
+    pieces,
     scores: scores.map((score, i) => (isUserDefined(i) ? 0 : score)),
     types,
     bos: id("bos_token_id"),
@@ -62,6 +64,15 @@ export function readSentencePiece(metadata: MetadataReader): SentencePiece {
     addsEos: metadata.flag(key("add_eos_token"), false),
     chatTemplate: metadata.string("tokenizer.chat_template", null),
   };
+}
+
+function checkDistinct(path: string, pieces: readonly string[]): void {
+  const ids = new Map<string, number>();
+  for (const [id, piece] of pieces.entries()) {
+    const other = ids.get(piece);
+    if (other !== undefined) throw new ModelError(path, `tokens ${other} and ${id} are both ${JSON.stringify(piece)}`);
+    ids.set(piece, id);
+  }
 }
 
 /** Tokens that end a text or, for a model with a chat template, a turn: by name too, as llama.cpp finds them. */

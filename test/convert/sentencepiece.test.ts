@@ -159,6 +159,10 @@ describe("a tokenizer that cannot be read is an error that says why", () => {
       { "tokenizer.ggml.add_space_prefix": true },
       'metadata "tokenizer.ggml.add_space_prefix" is true, expected false as Gemma has it',
     ],
+    [
+      { "tokenizer.ggml.tokens": VOCABULARY.map(([token]) => (token === "bc" ? "ab" : token)) },
+      'tokens 9 and 10 are both "ab"',
+    ],
     [{ "tokenizer.ggml.tokens": [1] }, 'metadata "tokenizer.ggml.tokens" is [1], expected a list of strings'],
   ])("%j", (changes: Readonly<Record<string, MetadataValue>>, problem) => {
     expect(() => read(changes)).toThrow(new ModelError("x.gguf", problem));
