@@ -1,10 +1,12 @@
 /** Training and evaluation data: JSONL, one row a line, in the shapes that TRL's data sets have. */
 import { readFile } from "node:fs/promises";
+import type { ContentOptions, Message } from "../model/chat.js";
 
-export type Message = { role: string; content: string };
-
-/** What a system message leads to, for models that know no such role (Gemma 2). */
+/** What a system message leads to. "error" is one for models that know no such role (Gemma 2), else it is rendered. */
 export type SystemPolicy = "error" | "fold" | "drop";
+
+/** How the messages of rows are read. */
+export type RowOptions = ContentOptions & { readonly system: SystemPolicy };
 
 /** Where a row stands, as FILE:LINE. A symbol, so that a row written out again holds its own keys only. */
 export const place = Symbol("place");
@@ -148,20 +150,34 @@ function messageMistakes(message: unknown, i: number): string[] {
   if (typeof role !== "string" || !roles.includes(role)) {
     return [`messages[${i}].role: expected one of ${roles.join(", ")}, got ${describe(role)}`];
   }
-  if (typeof content !== "string") return [`messages[${i}].content: expected text, got ${describe(content)}`];
+  const mistakes = contentMistakes(content, `messages[${i}].content`);
+  if (mistakes.length > 0) return mistakes;
   if (role === "system" && i > 0)
     return [`messages[${i}].role: expected system in the first message only, got it here`];
   return [];
 }
 
-/** The text that supervised fine-tuning learns: `completion`, or the assistant's last message. */
-export function completionText(row: Row): string | undefined {
-  return row.completion ?? lastWord(row);
+function contentMistakes(content: unknown, where: string): string[] {
+  if (typeof content === "string") return [];
+  if (!Array.isArray(content)) return [`${where}: expected text or a list of its parts, got ${describe(content)}`];
+  if (content.length === 0) return [`${where}: expected at least one part, got an empty list`];
+  const isPart = (part: unknown) => isObject(part) && part.type === "text" && typeof part.text === "string";
+  const wrong = content.findIndex((part) => !isPart(part));
+  if (wrong < 0) return [];
+  const part: unknown = content[wrong];
+  const got = isObject(part) ? shorten(JSON.stringify(part)) : describe(part);
+  return [`${where}[${wrong}]: expected {"type": "text", "text": ...}, got ${got}`];
 }
 
-function lastWord(row: Row): string | undefined {
+/** The message that supervised fine-tuning learns: `completion`, or the assistant's last. */
+export function answerMessage(row: Row): Message | undefined {
+  if (row.completion !== undefined) return { role: "assistant", content: row.completion };
+  return lastWord(row);
+}
+
+function lastWord(row: Row): Message | undefined {
   const last = row.messages?.at(-1);
-  return last?.role === "assistant" ? last.content : undefined;
+  return last?.role === "assistant" ? last : undefined;
 }
 
 /** @throws DataError where the row has none */
@@ -172,26 +188,32 @@ export function answerOf(row: Row): string {
 }
 
 /**
- * The conversation to prompt the model with: everything up to the last message of the user.
- * A system message is refused, put before the first user message with an empty line between (fold), or left out (drop).
+ * The conversation to prompt the model with: everything up to the last message of the user. A system message is left to
+ * a template that `takesSystem` or else refused (error), put before the first user message with an empty line between
+ * (fold), or left out (drop).
  */
-export function promptMessages(row: Row, system: SystemPolicy): Message[] {
+export function promptMessages(row: Row, system: SystemPolicy, takesSystem: boolean): readonly Message[] {
   const all = row.messages ?? [{ role: "user", content: row.prompt as string }];
   const messages = lastWord(row) === undefined ? all : all.slice(0, -1);
   const [first, second, ...rest] = messages;
   if (first?.role !== "system") return messages;
   switch (system) {
     case "error":
+      if (takesSystem) return messages;
       throw new DataError(
-        `${row[place] ?? "row"}: messages[0]: expected no system message, since the model may know no such role; ` +
+        `${row[place] ?? "row"}: messages[0]: expected no system message, since the model's chat template knows no such role; ` +
           "set `system: fold` to put its text before the user's, or `system: drop` to leave it out",
       );
     case "drop":
       return messages.slice(1);
     case "fold":
-      return [{ ...second!, content: `${first.content}\n\n${second!.content}` }, ...rest];
+      return [{ ...second!, content: `${textOf(first)}\n\n${textOf(second!)}` }, ...rest];
   }
 }
+
+/** The text of a message. */
+export const textOf = ({ content }: Message): string =>
+  typeof content === "string" ? content : content.map(({ text }) => text).join("");
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);

@@ -8,7 +8,7 @@ import type { LoadedModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, batchTensors, completionHidden } from "../model/scoring.js";
 import { deriveSeed } from "./batches.js";
-import { answerOf } from "./data.js";
+import { answerOf, textOf } from "./data.js";
 import { type EncodedRow, sizesOfRows } from "./encode.js";
 import { divergence } from "./losses.js";
 import { exactMatch } from "./rewards.js";
@@ -59,7 +59,7 @@ export async function judge(
     texts.forEach((completion, c) => {
       const { row } = part[Math.floor(c / samples)]!;
       const answer = answerOf(row);
-      const prompt = row.prompt ?? row.messages!.at(-1)!.content;
+      const prompt = row.prompt ?? textOf(row.messages!.at(-1)!);
       judged.push({ prompt, completion, answer, reward: exactMatch(completion, answer) });
     });
     if (reference !== null) {

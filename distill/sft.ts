@@ -8,7 +8,7 @@ import { type BatchTensors, completionHidden } from "../model/scoring.js";
 import { trainingStep } from "../student/optimiser.js";
 import { createTrainable, disposeOptimiser } from "../student/trainable.js";
 import { planBatch } from "./batches.js";
-import { type EncodedRow, encodeCompletions, meanLength, sizesOfRows } from "./encode.js";
+import { type EncodedRow, encodeConversations, sizesOfConversations } from "./encode.js";
 import { crossEntropy } from "./losses.js";
 import { countedTokens, learnFromParts, microBatches } from "./micro-batches.js";
 import { compileSchedules, optimiserAt, rowsOfPart, type TrainingSettings } from "./settings.js";
@@ -26,32 +26,35 @@ export async function sft(
   context: StageContext,
 ): Promise<void> {
   const { steps, batch_size: size, max_new_tokens: maxNewTokens } = settings;
-  const completions = await encodeCompletions(model.folder, rows, maxNewTokens);
+  const conversations = await encodeConversations(model.folder, rows, maxNewTokens);
   const at = await compileSchedules(settings, ["learning_rate", "weight_decay", "max_grad_norm"]);
   const trainable = createTrainable(model.parameters, settings);
   const config = computedAs(model.folder.config, { segments: trainable.segments });
-  const sizes = sizesOfRows(rows, { rows: rowsOfPart(size, settings), samples: 1, maxNewTokens });
+  const sizes = sizesOfConversations(conversations, { rows: rowsOfPart(size, settings), maxNewTokens });
 
   await train(trainable, {}, settings, context, async (step) => {
     const begin = performance.now();
     const now = at({ step, steps, iteration: context.iteration });
     const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size });
-    const sequences = picked.map((i) => ({ prompt: rows[i]!.prompt, completions: [completions[i]!] }));
+    const sequences = picked.map((i) => {
+      const { prompt, completion, counted } = conversations[i]!;
+      return { prompt, completions: [completion], counted: [counted] };
+    });
     const parts = microBatches(sequences, sizes);
-    const tokens = tf.scalar(countedTokens(parts));
+    const count = countedTokens(parts);
+    const tokens = tf.scalar(count);
     const { loss, grad_norm } = await learnFromParts(
       parts,
       optimiserAt(settings, step, now),
       ({ tensors }, optimiser) => sftStep(trainable, [config, tensors, tokens], optimiser),
     );
     tokens.dispose();
-    const length = meanLength(picked.map((i) => completions[i]!));
     return {
       loss,
       learning_rate: now.learning_rate,
       grad_norm,
-      completion_length: length,
-      tokens_per_second: (1000 * length * size) / (performance.now() - begin),
+      completion_length: count / size,
+      tokens_per_second: (1000 * count) / (performance.now() - begin),
     };
   });
   disposeOptimiser(trainable);

@@ -8,14 +8,16 @@ import { linear, listRows, type TokenList } from "./token-list.js";
 export type Sequence = {
   readonly prompt: readonly number[];
   readonly completions: readonly (readonly number[])[];
+  /** Which tokens of each completion count, at least one; all of them where it is left out. */
+  readonly counted?: readonly (readonly boolean[])[];
 };
 
-/** Sequences to learn from. W counts the completions' tokens in order, filled up with tokens that do not count. */
+/** Sequences to learn from. W counts the completions' tokens that count, in order, filled up with tokens that do not. */
 export type Batch = {
   readonly sequences: readonly Sequence[];
   /** Without each completion's last token, which predicts nothing. What is wanted predicts a completion's token. */
   readonly tokens: TokenList;
-  /** [W]: the tokens of the completions. */
+  /** [W]: those tokens of the completions. */
   readonly targets: Int32Array;
   /** [W]: 1 where a token counts, else 0. */
   readonly counted: Float32Array;
@@ -97,24 +99,29 @@ export function listPrompts(prompts: readonly (readonly number[])[], sizes: Size
 /** Sequences with `sizes.samples` completions each. The completions' tokens are filled up to whole quarters of the most there may be. */
 export function listSequences(sequences: readonly Sequence[], sizes: Sizes): Batch {
   const { samples, maxNewTokens, longestPrompt } = sizes;
-  const rows = sequences.map(({ prompt, completions }) => {
+  const targets: number[] = [];
+  const rows = sequences.map(({ prompt, completions, counted }) => {
     const row = linear(prompt);
     const wanted: number[] = [];
     completions.forEach((completion, g) => {
-      wanted.push(prompt.length - 1);
-      for (let n = 0; n < completion.length - 1; n++) {
-        wanted.push(row.ids.length);
-        row.ids.push(completion[n]!);
+      for (const [n, id] of completion.entries()) {
+        if (counted?.[g]?.[n] ?? true) {
+          wanted.push(n === 0 ? prompt.length - 1 : row.ids.length - 1);
+          targets.push(id);
+        }
+        if (n === completion.length - 1) continue;
+        row.ids.push(id);
         row.positions.push(prompt.length + n);
         row.segments.push(g + 1);
       }
     });
     return { ...row, wanted };
   });
-  const targets = sequences.flatMap(({ completions }) => completions.flat());
   const completionCount = sequences.length * samples;
   const quarter = Math.ceil((completionCount * maxNewTokens) / 4);
-  const wantedSize = Math.max(completionCount, Math.ceil(targets.length / quarter) * quarter);
+  const inQuarters = (tokens: number) => Math.max(completionCount, Math.ceil(tokens / quarter) * quarter);
+  const wantedSize = inQuarters(targets.length);
+  const completionTokens = sum(sequences.flatMap(({ completions }) => completions.map(({ length }) => length)));
   const prompts = roomForPrompts(
     sequences.map(({ prompt }) => prompt),
     sizes,
@@ -126,7 +133,7 @@ export function listSequences(sequences: readonly Sequence[], sizes: Sizes): Bat
     queries: Math.min(slots, samples * maxNewTokens),
     sharedPrefix: sizes.sharedPrefix,
     // A completion's last token predicts nothing and is left out.
-    size: prompts + wantedSize - completionCount,
+    size: prompts + inQuarters(completionTokens) - completionCount,
     wantedSize,
   });
   return {
@@ -156,7 +163,7 @@ const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b
 const longest = (rows: readonly { readonly length: number }[]): number =>
   rows.reduce((most, { length }) => Math.max(most, length), 0);
 
-/** What was computed for each of the W tokens, completion by completion. */
+/** What was computed for each of the W tokens, completion by completion, where all of their tokens count. */
 export function byCompletion({ sequences }: Batch, values: Float32Array): Float32Array[] {
   let end = 0;
   return sequences.flatMap(({ completions }) =>

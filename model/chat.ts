@@ -1,23 +1,44 @@
 /** Conversations to token ids: the model's own chat template, rendered with Hugging Face's jinja. */
 import { join } from "node:path";
-import { Template } from "@huggingface/jinja";
+import { type ChatTemplate, loadTemplate, type Message } from "./chat-template.js";
 import { ModelError } from "./errors.js";
-import { type JsonObject, readJsonIfAny, readTextIfAny } from "./json.js";
+import { type JsonObject, readJsonIfAny } from "./json.js";
+import { splitAtTokens, standIns } from "./plain-content.js";
 import type { Tokenizer } from "./tokenizer.js";
 
-export interface Message {
-  readonly role: string;
-  readonly content: string;
-}
+export type { Message };
+
+/** How the texts of messages are taken. */
+export type ContentOptions = {
+  /**
+   * Control tokens that a text spells out, such as `<end_of_turn>`, become theirs, as in transformers. Otherwise they are
+   * the ids of their letters: what a user writes does not end the turn.
+   */
+  readonly allowControlTokens?: boolean;
+};
+
+/** A conversation as ids: which of them, from `begin` up to `end`, the assistant says (the ends of its turns included). */
+export type Conversation = {
+  readonly ids: readonly number[];
+  readonly answers: readonly { readonly begin: number; readonly end: number }[];
+};
 
 export interface Chat {
   /** False: conversations cannot be rendered, plain texts can be encoded. */
   readonly hasTemplate: boolean;
-  /** The conversation as text, up to where the model's answer begins. */
+  /** Whether the template knows the role "system", rather than refusing it or leaving it out. */
+  readonly takesSystem: boolean;
+  /** The conversation as text, up to where the model's answer begins. Control tokens are told from texts by no mark. */
   renderPrompt(messages: readonly Message[]): string;
-  /** Its token ids, with exactly one `<bos>` in front. */
-  promptIds(messages: readonly Message[]): Promise<number[]>;
-  /** Token ids of a plain text, not rendered, with exactly one `<bos>` in front. */
+  /** The ids of the conversation up to where the model's answer begins, with exactly one `<bos>` in front. */
+  promptIds(messages: readonly Message[], options?: ContentOptions): Promise<number[]>;
+  /**
+   * The ids of the conversation as it stands, and where the assistant's messages are in it: those after the prompt that
+   * each answers, so that what is learned is what will be sampled. Up to where an answer begins if the user has the last
+   * word. @throws ModelError where the template renders a prompt otherwise once it is answered
+   */
+  conversation(messages: readonly Message[], options?: ContentOptions): Promise<Conversation>;
+  /** Token ids of a plain text, not rendered, with exactly one `<bos>` in front. Control tokens it spells out are theirs. */
   textIds(text: string): Promise<number[]>;
 }
 
@@ -26,34 +47,85 @@ export interface Chat {
  * A folder without template or tokenizer opens too; what needs them is then a ModelError.
  */
 export async function loadChat(dir: string, tokenizer: Tokenizer | null): Promise<Chat> {
-  const config = (await readJsonIfAny(join(dir, "tokenizer_config.json"))) ?? {};
-  const bos = specialToken(config, "bos_token");
-  const source = await templateOf(dir, config);
-  const template = source && compile(source);
+  const path = join(dir, "tokenizer_config.json");
+  const config = (await readJsonIfAny(path)) ?? {};
+  const bos = specialToken(path, config, "bos_token");
+  const template = await loadTemplate(dir, config, {
+    bos_token: bos ?? "",
+    eos_token: specialToken(path, config, "eos_token") ?? "",
+  });
+  const needTokenizer = (): Tokenizer => {
+    if (tokenizer) return tokenizer;
+    throw new ModelError(join(dir, "tokenizer.json"), "no such file, needed to turn text into token ids");
+  };
+  const needTemplate = (): ChatTemplate => {
+    if (template) return template;
+    throw new ModelError(dir, 'no chat template (chat_template.jinja, or "chat_template" in tokenizer_config.json)');
+  };
+  const oneBos = (ids: readonly number[]): number[] => withOneBos(ids, bos === null ? null : needTokenizer().idOf(bos));
 
-  const renderPrompt = (messages: readonly Message[]): string => {
-    if (!template) {
-      throw new ModelError(dir, 'no chat template (chat_template.jinja, or "chat_template" in tokenizer_config.json)');
-    }
-    try {
-      const tokens = { bos_token: bos ?? "", eos_token: specialToken(config, "eos_token") ?? "" };
-      return template.render({ ...tokens, messages: [...messages], add_generation_prompt: true });
-    } catch (error) {
-      const reason = (error as Error).message;
-      throw new ModelError(source.path, `the chat template refuses these messages: ${reason}`, { cause: error });
-    }
+  /** The messages to render, and the ids of what is rendered of them. */
+  const contentOf = (messages: readonly Message[], { allowControlTokens = false }: ContentOptions) => {
+    const { encode, encodePlain, specialTokens, idOf } = needTokenizer();
+    const { messages: marked, restore } = allowControlTokens
+      ? { messages, restore: null }
+      : standIns(messages, specialTokens);
+    if (restore === null) return { marked, idsOf: encode };
+    const idsOf = async (text: string): Promise<number[]> => {
+      const pieces = splitAtTokens(text, specialTokens);
+      return (
+        await Promise.all(pieces.map(({ text, isToken }) => (isToken ? [idOf(text)!] : encodePlain(restore(text)))))
+      ).flat();
+    };
+    return { marked, idsOf };
   };
-  const textIds = async (text: string): Promise<number[]> => {
-    if (!tokenizer)
-      throw new ModelError(join(dir, "tokenizer.json"), "no such file, needed to turn text into token ids");
-    return withOneBos(await tokenizer.encode(text), bos === null ? null : tokenizer.idOf(bos));
-  };
+
   return {
     hasTemplate: template !== null,
-    renderPrompt,
-    textIds,
-    promptIds: (messages) => textIds(renderPrompt(messages)),
+    takesSystem: template?.takesSystem ?? false,
+    renderPrompt: (messages) => needTemplate().render(messages, true),
+    textIds: async (text) => oneBos(await needTokenizer().encode(text)),
+    promptIds: async (messages, options = {}) => {
+      const { render } = needTemplate();
+      const { marked, idsOf } = contentOf(messages, options);
+      return oneBos(await idsOf(render(marked, true)));
+    },
+    conversation: async (messages, options = {}) => {
+      const { marked, idsOf } = contentOf(messages, options);
+      const pieces = piecesOf(needTemplate(), marked);
+      const pieceIds = await Promise.all(pieces.map(({ text }) => idsOf(text)));
+      pieceIds[0] = oneBos(pieceIds[0]!);
+      const answers: { begin: number; end: number }[] = [];
+      let begin = 0;
+      pieceIds.forEach(({ length }, i) => {
+        if (pieces[i]!.isAnswer) answers.push({ begin, end: begin + length });
+        begin += length;
+      });
+      return { ids: pieceIds.flat(), answers };
+    },
   };
+}
+
+/** What is rendered, cut where the assistant's messages begin and end. */
+function piecesOf({ render, path }: ChatTemplate, messages: readonly Message[]): { text: string; isAnswer: boolean }[] {
+  const pieces: { text: string; isAnswer: boolean }[] = [];
+  let done = "";
+  const add = (text: string, isAnswer: boolean): void => {
+    if (!text.startsWith(done) || text.length === done.length)
+      throw new ModelError(
+        path,
+        "the chat template renders a prompt otherwise once it is answered, so the answer cannot be told from it",
+      );
+    pieces.push({ text: text.slice(done.length), isAnswer });
+    done = text;
+  };
+  messages.forEach(({ role }, i) => {
+    if (role !== "assistant") return;
+    add(render(messages.slice(0, i), true), false);
+    add(render(messages.slice(0, i + 1), false), true);
+  });
+  if (messages.at(-1)?.role !== "assistant") add(render(messages, true), false);
+  return pieces;
 }
 
 /** `ids` with exactly one `bos` in front; as they are where the model has none. */
@@ -63,38 +135,13 @@ export function withOneBos(ids: readonly number[], bos: number | null): number[]
   return [bos, ...(first < 0 ? [] : ids.slice(first))];
 }
 
-interface TemplateSource {
-  readonly path: string;
-  readonly text: string;
-}
-
-async function templateOf(dir: string, config: JsonObject): Promise<TemplateSource | null> {
-  const file = join(dir, "chat_template.jinja");
-  const text = await readTextIfAny(file);
-  if (text !== null) return { path: file, text };
-
-  const path = join(dir, "tokenizer_config.json");
-  const value = config.chat_template ?? null;
-  if (value === null) return null;
-  const named = Array.isArray(value) ? value.find((entry) => entry?.name === "default")?.template : value;
-  if (typeof named === "string") return { path, text: named };
+/** A special token of tokenizer_config.json: a string, or an object that holds it as `content`. */
+function specialToken(path: string, config: JsonObject, key: string): string | null {
+  const value = config[key] ?? null;
+  const content = typeof value === "object" && value !== null ? (value as JsonObject).content : value;
+  if (content === null || typeof content === "string") return content;
   throw new ModelError(
     path,
-    `"chat_template" is ${JSON.stringify(value).slice(0, 60)}, expected a template or a list of {name, template} with the name "default"`,
+    `"${key}" is ${JSON.stringify(value).slice(0, 60)}, expected a token or {"content": token}`,
   );
-}
-
-function compile({ path, text }: TemplateSource): Template {
-  try {
-    return new Template(text);
-  } catch (error) {
-    throw new ModelError(path, `the chat template does not parse: ${(error as Error).message}`, { cause: error });
-  }
-}
-
-/** A special token of tokenizer_config.json: a string, or an object that holds it as `content`. */
-function specialToken(config: JsonObject, key: string): string | null {
-  const value = config[key];
-  const content = typeof value === "object" && value !== null ? (value as JsonObject).content : value;
-  return typeof content === "string" ? content : null;
 }

@@ -234,8 +234,10 @@ export const fields = z.strictObject(
     output_dir: text("a folder to write"),
     /** Everything random follows from it. */
     seed: whole(0).default(0),
-    /** A system message in the data is an error, is put before the first user message (fold), or is left out (drop). */
+    /** A system message in the data is put before the first user message (fold), left out (drop), or rendered by a chat template that knows the role and else an error. */
     system: choice("error", "fold", "drop").default("error"),
+    /** What messages spell like a control token, such as <end_of_turn>, is one; otherwise it is text, and ends no turn. */
+    allow_control_tokens: flag().default(false),
     /** Longest completion in tokens, stop token included. Sections may have their own. */
     max_new_tokens: whole(1).default(128),
     /** What learns: tensors whose name matches one of these regular expressions, such as "layers\\.2[45]\\."; null is all. */

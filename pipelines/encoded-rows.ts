@@ -1,5 +1,5 @@
 /** Rows of data as token ids of one model: what `heddle score`, `generate` and `eval` work on. Checked before anything runs. */
-import { completionText, DataError, parseRows, place, type Row, readData, type SystemPolicy } from "../distill/data.js";
+import { answerMessage, DataError, parseRows, place, type Row, type RowOptions, readData } from "../distill/data.js";
 import { encodeCompletions, promptIds, promptText } from "../distill/encode.js";
 import type { ComputeDtype } from "../model/compute.js";
 import type { ModelFolder } from "../model/load.js";
@@ -14,13 +14,11 @@ export type EncodedChoices = { readonly row: Row; readonly choices: readonly Sco
 export type ModelOptions = { readonly model: string; readonly adapter?: string | null; readonly dtype?: ComputeDtype };
 
 /** What to read, and how it is read. */
-export type DataOptions = {
+export type DataOptions = RowOptions & {
   /** A file; where there is a `text`, what errors call that. */
   readonly data: string;
   /** The rows, where they are from no file. */
   readonly text?: string;
-  /** What a system message leads to. */
-  readonly system: SystemPolicy;
   /** Prompts are texts as they are, also where the model has a template. @default false */
   readonly ignoreChatTemplate?: boolean;
 };
@@ -41,9 +39,9 @@ export const openRows = async (options: DataOptions): Promise<Rows> => ({
 export async function readSequences(folder: ModelFolder, rows: Rows, limit: Limit): Promise<EncodedRow[]> {
   const of = asTold(folder, rows);
   return encodeRows(folder, parse(rows), limit, async (row) => {
-    const prompt = await promptIds(of, row, rows.system);
-    if (completionText(row) === undefined) return prompt;
-    const [completion] = await encodeCompletions(of, [{ row, prompt }], Infinity);
+    const prompt = await promptIds(of, row, rows);
+    if (answerMessage(row) === undefined) return prompt;
+    const [completion] = await encodeCompletions(of, [{ row, prompt, read: rows }], Infinity);
     return [...prompt, ...completion!];
   });
 }
@@ -56,7 +54,7 @@ export async function readPrompts(folder: ModelFolder, rows: Rows): Promise<Enco
   const of = asTold(folder, rows);
   const { maxPositionEmbeddings } = folder.config;
   const limit = { tokens: maxPositionEmbeddings - 1, why: contextLimit(maxPositionEmbeddings) };
-  return encodeRows(folder, parse(rows), limit, (row) => promptIds(of, row, rows.system));
+  return encodeRows(folder, parse(rows), limit, (row) => promptIds(of, row, rows));
 }
 
 /**
@@ -71,7 +69,7 @@ export async function readChoices(folder: ModelFolder, rows: Rows): Promise<Enco
     const where = row[place];
     if (row.choices === undefined)
       throw new DataError(`${where}: choices: expected a list of texts, as other rows have, got none`);
-    const prompt = promptText(of, row, rows.system);
+    const prompt = promptText(of, row, rows);
     const known = (await of.chat.textIds(prompt.trimEnd())).length;
     if (known === 0) throw new DataError(`${where}: prompt: expected a token for the choices to follow, got none`);
     const choices = (row.choices as string[]).map(async (choice, i) => {

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { openCheckpoint } from "safetensors-ts";
 import { readYaml } from "../config/yaml-source.js";
 import { readRows } from "../distill/data.js";
-import { encodePrompts, sizesOfRows } from "../distill/encode.js";
+import { encodeConversations, encodePrompts, sizesOfConversations, sizesOfRows } from "../distill/encode.js";
 import type { Sizes } from "../model/batch.js";
 import { readModelConfig } from "../model/config.js";
 import { openModel } from "../model/load.js";
@@ -36,10 +36,15 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
     const settings = config[phase];
     if (settings === undefined) continue;
     const { max_new_tokens: maxNewTokens, gradient_accumulation_steps: parts } = settings;
-    const encoded = await encodePrompts(folder, rows, { system: config.system, maxNewTokens });
+    const { system, allow_control_tokens: allowControlTokens } = config;
+    const encoded = await encodePrompts(folder, rows, { system, allowControlTokens, maxNewTokens });
+    const answered = phase === "sft" ? await encodeConversations(folder, encoded, maxNewTokens) : null;
     const batch = "prompts" in settings ? settings.prompts : settings.batch_size;
     const samples = "samples" in settings ? settings.samples : 1;
-    const sizes = (of: number): Sizes => sizesOfRows(encoded, { samples, maxNewTokens, rows: of });
+    const sizes = (of: number): Sizes =>
+      answered
+        ? sizesOfConversations(answered, { rows: of, maxNewTokens })
+        : sizesOfRows(encoded, { samples, maxNewTokens, rows: of });
     const learns = learning(settings, names);
     // What a stage hands on within a run of WARP is float32.
     const isFirst = phase !== "rl" || config.warp === undefined;

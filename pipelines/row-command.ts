@@ -7,7 +7,7 @@ const rowsHelp = `
 Rows, one JSON object a line:
   {"prompt": "1+1="}      one message of the user, rendered by the model's chat template
                           (a plain text where the model folder has no template, or with --ignore-chat-template)
-  {"messages": [...]}     a conversation of {"role", "content"}
+  {"messages": [...]}     a conversation of {"role", "content"}; content is a text, or parts of it as Gemma 3 takes them
   {"ids": [2, 5, 9]}      token ids, used as they are: no <bos> is added`;
 
 const resumeHelp = `
@@ -44,6 +44,11 @@ export const rowCommand = (name: string, help: string) =>
       new Option("--system <policy>", "what a system message leads to: fold puts its text first")
         .choices(["error", "fold", "drop"] as const)
         .default("error" as const),
+    )
+    .option(
+      "--allow-control-tokens",
+      "what messages spell like <end_of_turn> ends the turn; otherwise it is text",
+      false,
     )
     .option("--ignore-chat-template", "take a prompt as a plain text", false)
     .addHelpText("after", `${rowsHelp}\n${help}`);

@@ -42,10 +42,10 @@ export async function inRun<R>(config: Config, work: (run: Run) => Promise<R>): 
 export async function readPrompts(
   path: string,
   folder: ModelFolder,
-  { system }: Config,
+  { system, allow_control_tokens: allowControlTokens }: Config,
   maxNewTokens: number,
 ): Promise<EncodedRow[]> {
-  return encodePrompts(folder, await readRows(path), { system, maxNewTokens });
+  return encodePrompts(folder, await readRows(path), { system, allowControlTokens, maxNewTokens });
 }
 
 /**

@@ -57,6 +57,7 @@ export async function run(
     data,
     text,
     system,
+    allowControlTokens = false,
     ignoreChatTemplate = false,
     ...options
   }: EvalParams,
@@ -65,8 +66,9 @@ export async function run(
   const folder = await openModel(model, { dtype }, adapter);
   if (folder.tokenizer === null)
     throw new ModelError(model, "no tokenizer.json, needed to compare completions with answers");
-  const rows = await openRows({ data, text, system, ignoreChatTemplate });
-  const identity = identityOf("eval", folder, rows.text, { dtype, system, ignoreChatTemplate, ...options });
+  const read = { system, allowControlTokens, ignoreChatTemplate };
+  const rows = await openRows({ data, text, ...read });
+  const identity = identityOf("eval", folder, rows.text, { dtype, ...read, ...options });
   const lines: object[] = [];
   const output = {
     stage: "eval",

@@ -28,15 +28,17 @@ export async function run(
     data,
     text,
     system,
+    allowControlTokens = false,
     ignoreChatTemplate = false,
     ...options
   }: GenerateParams,
   context: TaskContext,
 ): Promise<void> {
   const folder = await openModel(model, { dtype }, adapter);
-  const rows = await openRows({ data, text, system, ignoreChatTemplate });
+  const read = { system, allowControlTokens, ignoreChatTemplate };
+  const rows = await openRows({ data, text, ...read });
   const prompts = await readPrompts(folder, rows);
-  const identity = identityOf("generate", folder, rows.text, { dtype, system, ignoreChatTemplate, ...options });
+  const identity = identityOf("generate", folder, rows.text, { dtype, ...read, ...options });
   const { samples = 1 } = options;
   const linesOf = (row: Row, completions: readonly CompletionOfRow[]) =>
     completions

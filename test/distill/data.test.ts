@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { completionText, DataError, place, promptMessages, readRows } from "../../distill/data.js";
+import { answerMessage, DataError, place, promptMessages, readRows } from "../../distill/data.js";
 
 let folder: string;
 beforeAll(async () => {
@@ -82,7 +82,10 @@ describe("readRows", () => {
       '{"messages": [{"from": "human"}]}',
       "FILE:1: messages[0].role: expected one of system, user, assistant, got nothing",
     ],
-    ['{"messages": [{"role": "user", "content": {}}]}', "FILE:1: messages[0].content: expected text, got an object"],
+    [
+      '{"messages": [{"role": "user", "content": {}}]}',
+      "FILE:1: messages[0].content: expected text or a list of its parts, got an object",
+    ],
     [
       '{"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]}',
       "FILE:1: messages[1].role: expected system in the first message only, got it here",
@@ -98,6 +101,18 @@ describe("readRows", () => {
     [
       '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "completion": "c"}',
       "FILE:1: completion: expected none beside a last message of the assistant, got both",
+    ],
+    [
+      '{"messages": [{"role": "user", "content": []}]}',
+      "FILE:1: messages[0].content: expected at least one part, got an empty list",
+    ],
+    [
+      '{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}]}',
+      'FILE:1: messages[0].content[1]: expected {"type": "text", "text": ...}, got {"type":"image"}',
+    ],
+    [
+      '{"messages": [{"role": "user", "content": ["a"]}]}',
+      'FILE:1: messages[0].content[0]: expected {"type": "text", "text": ...}, got "a"',
     ],
   ])("refuses %s", async (line, message) => {
     expect(await complaint(line)).toEqual([message]);
@@ -159,37 +174,51 @@ describe("promptMessages", () => {
   const system = { role: "system", content: "Be brief." };
 
   test("makes one user message of a prompt", () => {
-    expect(promptMessages({ prompt: "1+1=" }, "error")).toEqual([user]);
+    expect(promptMessages({ prompt: "1+1=" }, "error", false)).toEqual([user]);
   });
 
   test("leaves out the assistant's last message, which is the completion", () => {
     const row = { messages: [user, { role: "assistant", content: "2" }] };
-    expect(promptMessages(row, "error")).toEqual([user]);
-    expect(completionText(row)).toBe("2");
-    expect(completionText({ prompt: "1+1=", completion: "3" })).toBe("3");
-    expect(completionText({ messages: [user] })).toBeUndefined();
+    expect(promptMessages(row, "error", false)).toEqual([user]);
+    expect(answerMessage(row)).toEqual({ role: "assistant", content: "2" });
+    expect(answerMessage({ prompt: "1+1=", completion: "3" })).toEqual({ role: "assistant", content: "3" });
+    expect(answerMessage({ messages: [user] })).toBeUndefined();
   });
 
   test("keeps earlier turns of the assistant", () => {
     const messages = [user, { role: "assistant", content: "2" }, { role: "user", content: "+1=" }];
-    expect(promptMessages({ messages }, "error")).toEqual(messages);
+    expect(promptMessages({ messages }, "error", false)).toEqual(messages);
   });
 
   test("folds a system message into the first user message", () => {
-    expect(promptMessages({ messages: [system, user] }, "fold")).toEqual([
+    expect(promptMessages({ messages: [system, user] }, "fold", false)).toEqual([
       { role: "user", content: "Be brief.\n\n1+1=" },
     ]);
   });
 
+  test("folds parts into one text", () => {
+    const parts = (...texts: string[]) => texts.map((text) => ({ type: "text" as const, text }));
+    const messages = [
+      { ...system, content: parts("Be ", "brief.") },
+      { ...user, content: parts("1+1=") },
+    ];
+    expect(promptMessages({ messages }, "fold", false)).toEqual([{ role: "user", content: "Be brief.\n\n1+1=" }]);
+  });
+
+  test("leaves a system message to a template that knows the role", () => {
+    expect(promptMessages({ messages: [system, user] }, "error", true)).toEqual([system, user]);
+    expect(promptMessages({ messages: [system, user] }, "drop", true)).toEqual([user]);
+  });
+
   test("drops a system message", () => {
-    expect(promptMessages({ messages: [system, user] }, "drop")).toEqual([user]);
+    expect(promptMessages({ messages: [system, user] }, "drop", false)).toEqual([user]);
   });
 
   test("refuses a system message unless told what to do with it", async () => {
     const [, row] = await read('{"prompt": "a"}', JSON.stringify({ messages: [system, user] }));
-    expect(() => promptMessages(row!, "error")).toThrow(
+    expect(() => promptMessages(row!, "error", false)).toThrow(
       new DataError(
-        `${join(folder, "rows.jsonl")}:2: messages[0]: expected no system message, since the model may know no such role; ` +
+        `${join(folder, "rows.jsonl")}:2: messages[0]: expected no system message, since the model's chat template knows no such role; ` +
           "set `system: fold` to put its text before the user's, or `system: drop` to leave it out",
       ),
     );

@@ -225,7 +225,9 @@ test("a row without an answer is refused before the first step, by its place", a
   const rows = await rowsFor(model, { temperature: 1, max_new_tokens: 1 });
   const { context, log } = stageContext(await newFolder());
   const row = { prompt: "1+3=", [place]: "train.jsonl:2" };
-  await expect(rl(model, [rows[0]!, { row, prompt: [2] }], settings, context)).rejects.toThrow(
+  await expect(
+    rl(model, [rows[0]!, { row, prompt: [2], read: { system: "error" } }], settings, context),
+  ).rejects.toThrow(
     expect.objectContaining({
       name: "DataError",
       message: "train.jsonl:2: answer: expected the text to match, got none",

@@ -31,7 +31,7 @@ describe("encodePrompts", () => {
     const encoded = await encodePrompts(model.folder, rows, options);
     const text = "<start_of_turn>user\n1+2=<end_of_turn>\n<start_of_turn>model\n";
     const expected = [idOf("<bos>"), ...(await model.folder.tokenizer!.encode(text))];
-    expect(encoded).toEqual(rows.map((row) => ({ row, prompt: expected })));
+    expect(encoded).toEqual(rows.map((row) => ({ row, prompt: expected, read: { system: "error" } })));
     expect(expected.filter((id) => id === idOf("<bos>")).length).toBe(1);
   });
 
@@ -52,8 +52,12 @@ describe("encodePrompts", () => {
 });
 
 describe("encodeCompletions", () => {
-  const encode = (row: Row, maxNewTokens: number) =>
-    encodeCompletions(model.folder, [{ row, prompt: [] }], maxNewTokens).then(([ids]) => ids!);
+  const encode = (row: Partial<Row>, maxNewTokens: number) =>
+    encodeCompletions(
+      model.folder,
+      [{ row: { prompt: "1+2=", ...row }, prompt: [], read: options }],
+      maxNewTokens,
+    ).then(([ids]) => ids!);
 
   test("ends a turn with <end_of_turn>, which counts among max_new_tokens", async () => {
     const text = await model.folder.tokenizer!.encode("12345");

@@ -93,6 +93,41 @@ describe("sft", () => {
     tf.dispose([before, grads, m, tenths] as tf.TensorContainer);
   });
 
+  test("of a conversation the loss is that of every answer, a mean over the tokens of all of them", async () => {
+    const { folder, parameters } = model;
+    const said = ["1+2=", "3", "and 4?", "7", "+ 10?", "17"];
+    const messages = said.map((content, i) => ({ role: i % 2 === 0 ? "user" : "assistant", content }));
+    const two = await encodePrompts(folder, [{ messages }, data[0]!], { system: "error", maxNewTokens: 5 });
+    const { context, log } = stageContext(await newFolder(), { stopAfter: 1 });
+    await expect(sft(model, two, { ...settings, learning_rate: 0 }, context)).rejects.toBe(stopped);
+
+    const before = readParameters(parameters);
+    const ends = [2, 4, 6].map((end) => said.slice(0, end));
+    const alone = await Promise.all(
+      [...ends, ["1+2=", "3"]].map(async (texts) => {
+        const turns = messages.slice(0, texts.length - 1);
+        const answer = [...(await folder.tokenizer!.encode(texts.at(-1)!)), folder.tokenizer!.idOf("<end_of_turn>")!];
+        return { prompt: await folder.chat.promptIds(turns), answer };
+      }),
+    );
+    expect(alone.map(({ answer }) => answer.length)).toEqual([2, 2, 3, 2]);
+    const sums = alone.map(({ prompt, answer }) =>
+      tf.tidy(() => {
+        const logits_nV = completionLogitsAlone(before, folder.config, prompt, answer);
+        return tf
+          .logSoftmax(logits_nV)
+          .mul(tf.oneHot(tf.tensor1d(answer, "int32"), 384))
+          .sum()
+          .dataSync()[0]!;
+      }),
+    );
+    expect(log[0]).toMatchObject({
+      loss: expect.closeTo(sums.reduce((a, b) => a + b) / -9, 4),
+      completion_length: 4.5,
+    });
+    tf.dispose(before);
+  });
+
   test("8 micro-batches of one row have the loss and gradient of one batch of 8", async () => {
     await expectSameStep({ gradient_accumulation_steps: 8 });
   });

@@ -120,6 +120,53 @@ describe("the chat template", () => {
   });
 });
 
+test.each([
+  ["bos_token", 2, "2"],
+  ["eos_token", { special: true }, '{"special":true}'],
+])("a %s of tokenizer_config.json that is no token is an error", async (key, value, shown) => {
+  const dir = await copyOf("arithmetic/teacher");
+  const path = join(dir, "tokenizer_config.json");
+  await setKeys(path, { [key]: value });
+  await expect(openModel(dir)).rejects.toThrow(
+    new ModelError(path, `"${key}" is ${shown}, expected a token or {"content": token}`),
+  );
+});
+
+describe("conversation", () => {
+  const answer = (content: string) => ({ role: "assistant", content });
+  const withTemplate = async (template: string) => {
+    const dir = await copyOf("arithmetic/teacher");
+    await writeFile(join(dir, "chat_template.jinja"), template);
+    return (await openModel(dir)).chat;
+  };
+
+  test("says where the assistant's messages are", async () => {
+    const { chat, tokenizer } = await openModel(teacher);
+    const messages = [user("1"), answer("2"), user("3"), answer("4")];
+    const { ids, answers } = await chat.conversation(messages);
+    // <bos>, then <start_of_turn> "user\n" 1 <end_of_turn> "\n" <start_of_turn> "model\n"; the answer's "2" <end_of_turn> "\n".
+    const asked = (await chat.promptIds([user("1")])).length;
+    expect(answers).toEqual([
+      { begin: asked, end: asked + 3 },
+      { begin: 2 * asked + 2, end: 2 * asked + 5 },
+    ]);
+    expect(ids.slice(0, 2 * asked + 2)).toEqual(await chat.promptIds(messages.slice(0, 3)));
+    expect(ids.slice(2 * asked + 2)).toEqual(await tokenizer!.encode("4<end_of_turn>\n"));
+  });
+
+  test("refuses a template that renders the past otherwise, or leaves answers out", async () => {
+    for (const template of [
+      "{{ bos_token }}{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}",
+      "{{ bos_token }}{{ messages[0].content }}",
+    ]) {
+      const chat = await withTemplate(template);
+      await expect(chat.conversation([user("1"), answer("2")])).rejects.toThrow(
+        /chat_template.jinja: the chat template renders a prompt otherwise once it is answered, so the answer cannot be told from it$/,
+      );
+    }
+  });
+});
+
 describe("withOneBos", () => {
   test("adds a missing <bos>, keeps one, collapses two", () => {
     expect(withOneBos([7, 8], 2)).toEqual([2, 7, 8]);

@@ -39,6 +39,7 @@ describe("loadConfig", () => {
       output_dir: "runs/run",
       seed: 0,
       system: "error",
+      allow_control_tokens: false,
       max_new_tokens: 128,
       trainable: null,
       lora: null,
@@ -213,7 +214,7 @@ describe("unknown keys", () => {
       "run.yaml:4: model_name_or_path: unknown key; did you mean model?",
       "run.yaml:5: beta_kl: unknown key; did you mean rl.beta_kl?",
       "run.yaml:6: __proto__: unknown key; expected one of model, teacher, train_data, eval_data, output_dir, seed, system, " +
-        "max_new_tokens, trainable, lora, compute_dtype, teacher_dtype, gradient_checkpointing, sft, distill, rl, warp, eval",
+        "allow_control_tokens, max_new_tokens, trainable, lora, compute_dtype, teacher_dtype, gradient_checkpointing, sft, distill, rl, warp, eval",
     ]);
   });
 });

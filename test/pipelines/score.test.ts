@@ -159,7 +159,7 @@ describe("a bad row is one error, before anything is written", () => {
     [
       "a system message",
       [{ messages: [{ role: "system", content: "Be brief." }, user("1+1=")] }],
-      "FILE:1: messages[0]: expected no system message, since the model may know no such role; " +
+      "FILE:1: messages[0]: expected no system message, since the model's chat template knows no such role; " +
         "set `system: fold` to put its text before the user's, or `system: drop` to leave it out",
     ],
   ])("%s", async (_, rows, message) => {

@@ -72,6 +72,7 @@ describe("heddle sft", () => {
       output_dir: "runs/sft",
       seed: 0,
       system: "error",
+      allow_control_tokens: false,
       max_new_tokens: 3,
       trainable: null,
       compute_dtype: "float32",
