@@ -1,5 +1,6 @@
 /** The child of `heddle chat`: a conversation with a model, whose answers are told as they are sampled. */
-import { type Message, promptMessages } from "../../distill/data.js";
+import { promptMessages } from "../../distill/data.js";
+import type { Message } from "../../model/chat.js";
 import { ModelError } from "../../model/errors.js";
 import { openModel } from "../../model/load.js";
 import { loadParameters } from "../../model/loaded.js";
@@ -41,7 +42,7 @@ export async function open(
   const { tokenizer } = folder;
   const first: Message[] = system === null ? [] : [{ role: "system", content: system }];
   const promptOf = (messages: readonly Message[]) =>
-    chat.promptIds(promptMessages({ messages: [...first, ...messages] }, "fold"));
+    chat.promptIds(promptMessages({ messages: [...first, ...messages] }, "fold", chat.takesSystem));
   const warmUp = await promptOf([{ role: "user", content: "." }]);
   const { config, parameters } = await loadParameters(folder);
   const stream = openStream(parameters, config);
