@@ -17,9 +17,13 @@ export type PlannedModel = {
 
 export type PlannedStage = {
   readonly phase: "sft" | "distill" | "rl";
-  readonly student: PlannedModel & { readonly learns: (tensor: string) => boolean };
+  readonly student: PlannedModel & {
+    readonly learns: (tensor: string) => boolean;
+    /** Shapes of an adapter's matrices, which learn; {} for none. */
+    readonly adapter: Readonly<Record<string, readonly number[]>>;
+  };
   /** A model folder that is the teacher; null for none in this process. */
-  readonly teacher: PlannedModel | null;
+  readonly teacher: (PlannedModel & { readonly isShared: boolean }) | null;
   /** Of a whole step's batch, and of one of its parts. */
   readonly sizes: Sizes;
   readonly part: Sizes;
@@ -66,7 +70,8 @@ function largestBatch({ rows, samples, maxNewTokens, longestPrompt, promptTokens
 export function planMemory(stage: PlannedStage): MemoryPlan {
   const { student, teacher, sizes, part, isInLoops, phase } = stage;
   const { config } = student;
-  const learning = Object.entries(parameterShapes(config)).filter(([name]) => student.learns(name));
+  const adapter = Object.entries(student.adapter);
+  const learning = [...Object.entries(parameterShapes(config)).filter(([name]) => student.learns(name)), ...adapter];
   const learns = FLOAT * learning.reduce((sum, [, shape]) => sum + elements(shape), 0);
   const parts = sizes.rows / part.rows;
   const { M, W, S } = largestBatch(part);
@@ -81,8 +86,9 @@ export function planMemory(stage: PlannedStage): MemoryPlan {
     : Math.max(M, W + M * (layers - 1)) * ofLayer;
   return {
     runtime: phase === "sft" ? RUNTIME : RUNTIME + MORE_PROGRAMS,
-    weights: bytesOfWeights(student),
-    teacher: teacher === null ? 0 : bytesOfWeights(teacher),
+    weights: bytesOfWeights(student) + FLOAT * adapter.reduce((sum, [, shape]) => sum + elements(shape), 0),
+    // The base of an adapter that is its own teacher is there already.
+    teacher: teacher === null || teacher.isShared ? 0 : bytesOfWeights(teacher),
     optimiser: 2 * learns + (parts > 1 ? learns : 0),
     anchor: phase === "rl" ? learns : 0,
     // Those of a loop's layers are one tensor, beside which its sum is made.

@@ -7,12 +7,14 @@ import { encodeConversations, encodePrompts, sizesOfConversations, sizesOfRows }
 import type { Sizes } from "../model/batch.js";
 import { readModelConfig } from "../model/config.js";
 import { openModel } from "../model/load.js";
+import { type LoraSettings, loraShapes } from "../model/lora.js";
 import { parameterShapes } from "../model/shapes.js";
 import { learning } from "../student/learning.js";
 import { type Config, type ConfigCommand, loadConfig } from "./config.js";
 import { isUrl, mapping } from "./config-checks.js";
 import { UserError } from "./errors.js";
 import { type MemoryPlan, type PlannedModel, planMemory, totalBytes } from "./memory-plan.js";
+import { isOwnTeacher } from "./own-teacher.js";
 import { alignColumns } from "./table.js";
 
 export type StagePlan = {
@@ -31,6 +33,7 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
   const names = Object.keys(parameterShapes(folder.config));
   const rows = await readRows(config.train_data);
   const teacher = await plannedTeacher(config);
+  const adapterShapes = (lora: LoraSettings | null) => (lora === null ? {} : loraShapes(folder.config, lora));
   const plans: StagePlan[] = [];
   for (const phase of command === "warp" ? (["distill", "rl"] as const) : [command]) {
     const settings = config[phase];
@@ -51,8 +54,11 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
     const bytesOf = (name: string) => (learns(name) || !isFirst ? 4 : stored(name));
     const bytes = planMemory({
       phase,
-      student: { config: folder.config, learns, bytesOf },
-      teacher: phase === "distill" ? teacher : null,
+      student: { config: folder.config, learns, adapter: adapterShapes(settings.lora), bytesOf },
+      teacher:
+        teacher !== null && "beta" in settings
+          ? { ...teacher, isShared: await isOwnTeacher(config.teacher, folder.dir, settings.lora) }
+          : null,
       sizes: sizes(batch),
       part: sizes(batch / parts),
       isInLoops: settings.gradient_checkpointing || names.some((name) => bytesOf(name) === 2),

@@ -1,11 +1,9 @@
 /** The work of `heddle distill`. */
-import { realpath } from "node:fs/promises";
 import { distill } from "../../distill/distill.js";
 import { baseAsTeacher, closeTeacher, openTeacher } from "../../distill/targets.js";
-import type { LoadedModel } from "../../model/loaded.js";
 import type { ConfigFor } from "../config.js";
-import { isUrl } from "../config-checks.js";
 import type { TaskContext } from "../events.js";
+import { isOwnTeacher } from "../own-teacher.js";
 import type { Run } from "../run-folder.js";
 import { doneLine, inRun, readPrompts, runStage } from "../stages.js";
 
@@ -20,7 +18,7 @@ export function runDistillation(run: Run, config: ConfigFor<"distill">, context:
     const rows = await readPrompts(config.train_data, student.folder, config, settings.max_new_tokens);
     const onRetry = (text: string) => context.emit({ type: "note", text });
     const dtype = config.teacher_dtype;
-    const teacher = (await isOwnTeacher(config, student))
+    const teacher = (await isOwnTeacher(config.teacher, student.folder.dir, settings.lora))
       ? baseAsTeacher(student, dtype)
       : await openTeacher(config.teacher, student.folder, { dtype, onRetry });
     try {
@@ -29,13 +27,4 @@ export function runDistillation(run: Run, config: ConfigFor<"distill">, context:
       await closeTeacher(teacher);
     }
   });
-}
-
-/** Whether the teacher is the model that the student's adapter is for, none of whose weights learn. */
-async function isOwnTeacher(
-  { teacher, distill: { lora } }: ConfigFor<"distill">,
-  { folder }: LoadedModel,
-): Promise<boolean> {
-  if (lora === null || lora.modules_to_save.length > 0 || isUrl(teacher)) return false;
-  return (await realpath(teacher)) === (await realpath(folder.dir));
 }

@@ -22,7 +22,7 @@ const ALL = EMBEDDING + 2 * LAYER + NORM;
 
 /** 4 prompts of 10 tokens, the longest of 10, completions of 5. */
 const sizes = { rows: 4, samples: 1, maxNewTokens: 5, longestPrompt: 10, sharedPrefix: 0, promptTokens: 40 };
-const student = { config, learns: () => true, bytesOf: () => 4 as const };
+const student = { config, learns: () => true, adapter: {}, bytesOf: () => 4 as const };
 const stage: PlannedStage = { phase: "distill", student, teacher: null, sizes, part: sizes, isInLoops: false };
 
 // 40 tokens of prompts and 20 of completions, of which 4 predict nothing; rows of 10 + 5 - 1 slots.
@@ -48,7 +48,7 @@ describe("planMemory", () => {
   test("of frozen layers it counts the weights alone, halved where they are bfloat16", () => {
     const learns = (name: string) => name.startsWith("model.layers.1.");
     const bytesOf = (name: string) => (learns(name) ? 4 : 2) as 2 | 4;
-    const plan = planMemory({ ...stage, student: { config, learns, bytesOf } });
+    const plan = planMemory({ ...stage, student: { ...student, learns, bytesOf } });
     expect(plan).toMatchObject({
       weights: 4 * LAYER + 2 * (ALL - LAYER),
       optimiser: 8 * LAYER,
@@ -74,12 +74,29 @@ describe("planMemory", () => {
   });
 
   test("a teacher is held beside the student, and its logits too; sft samples nothing", () => {
-    const teacher = { config, bytesOf: () => 2 as const };
+    const teacher = { config, bytesOf: () => 2 as const, isShared: false };
     expect(planMemory({ ...stage, teacher })).toMatchObject({
       teacher: 2 * ALL,
       loss: 6 * 4 * W * 1000 + 4 * EMBEDDING,
     });
     expect(planMemory({ ...stage, phase: "sft" }).cache).toBe(0);
+  });
+
+  test("of an adapter it counts matrices, moments and gradients; a teacher that is its base takes nothing more", () => {
+    // A of 2 x 8 and B of 8 x 2 in the second layer.
+    const adapter = {
+      "model.layers.1.self_attn.q_proj.lora_A.weight": [2, 8],
+      "model.layers.1.self_attn.q_proj.lora_B.weight": [8, 2],
+    };
+    const teacher = { config, bytesOf: () => 4 as const, isShared: true };
+    const plan = planMemory({ ...stage, teacher, student: { ...student, learns: () => false, adapter } });
+    expect(plan).toMatchObject({
+      weights: 4 * (ALL + 32),
+      teacher: 0,
+      optimiser: 8 * 32,
+      gradients: 4 * 32,
+      activations: 4 * M * PER_TOKEN,
+    });
   });
 
   test("training and sampling take turns", () => {
