@@ -7,7 +7,7 @@
 import type { openCheckpoint, TensorInfo } from "safetensors-ts";
 import { ModelError } from "./errors.js";
 import type { JsonObject } from "./json.js";
-import { BLOCK, DYNAMIC_MAP, type Int8, NESTED_BLOCK, NF4, type Nf4 } from "./quantise.js";
+import { BLOCK, DYNAMIC_MAP, type Int8, NESTED_BLOCK, NF4, type Nf4, type Nf4Blocks } from "./quantise.js";
 
 type Checkpoint = Awaited<ReturnType<typeof openCheckpoint>>;
 type Infos = ReadonlyMap<string, TensorInfo>;
@@ -39,7 +39,7 @@ export async function readNf4(
   infos: Infos,
   name: string,
   shape: readonly number[],
-): Promise<Nf4 | { readonly codes: Uint8Array; readonly absmax: Float32Array }> {
+): Promise<Nf4 | Nf4Blocks> {
   const n = shape.reduce((a, b) => a * b, 1);
   const part = (end: string, dtype: string, length: number) => {
     const info = infos.get(`${name}${end}`);

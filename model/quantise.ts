@@ -65,7 +65,13 @@ export type Nf4 = {
 /** A matrix in int8: its values are codes * scale of the row, -127 <= codes <= 127. */
 export type Int8 = { readonly codes: Int8Array; readonly scale: Float32Array };
 
-export function quantiseNf4(values: Float32Array): Nf4 {
+/** A matrix in NF4 before its absmaxes, in float32, are quantised too. */
+export type Nf4Blocks = { readonly codes: Uint8Array; readonly absmax: Float32Array };
+
+export const quantiseNf4 = (values: Float32Array): Nf4 => quantiseAbsmax(nf4Blocks(values));
+
+/** Of some or all blocks of a matrix: they have nothing to do with each other. */
+export function nf4Blocks(values: Float32Array): Nf4Blocks {
   const absmax = new Float32Array(values.length / BLOCK);
   const codes = new Uint8Array(values.length / 2);
   for (let block = 0; block < absmax.length; block++) {
@@ -77,7 +83,7 @@ export function quantiseNf4(values: Float32Array): Nf4 {
       codes[i / 2] = (nf4Code(values[i]! * inverse) << 4) | nf4Code(values[i + 1]! * inverse);
     }
   }
-  return { codes, ...quantiseAbsmax(absmax) };
+  return { codes, absmax };
 }
 
 const SMALLEST = Math.fround(1e-38);
@@ -117,7 +123,8 @@ function nf4Code(x: number): number {
   return rounded > BIN_BOUND[bin]! ? BIN_CODE[bin]! + 1 : BIN_CODE[bin]!;
 }
 
-function quantiseAbsmax(absmax: Float32Array): Omit<Nf4, "codes"> {
+/** Double quantisation. */
+export function quantiseAbsmax({ codes: values, absmax }: Nf4Blocks): Nf4 {
   const offset = Math.fround(absmax.reduce((sum, value) => sum + value, 0) / absmax.length);
   const centred = absmax.map((value) => value - offset);
   const nestedAbsmax = new Float32Array(Math.ceil(centred.length / NESTED_BLOCK));
@@ -129,7 +136,7 @@ function quantiseAbsmax(absmax: Float32Array): Omit<Nf4, "codes"> {
     for (let i = block * NESTED_BLOCK; i < end; i++)
       codes[i] = dynamicCode(most === 0 ? 0 : Math.fround(centred[i]! / most));
   }
-  return { absmax: codes, nestedAbsmax, offset };
+  return { codes: values, absmax: codes, nestedAbsmax, offset };
 }
 
 /** The place of the nearest value of the dynamic map, the lower one of two as near. */

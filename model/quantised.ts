@@ -5,7 +5,7 @@
  * Shape suffixes: R rows, C columns, W int32 of a row, N blocks of absmaxes, M tokens.
  */
 import { bitwiseAnd, gatherRows, leftShift, optimizationBarrier, rightShift, tf } from "tfjs-jit";
-import { BLOCK, DYNAMIC_MAP, type Int8, NESTED_BLOCK, NF4, type Nf4 } from "./quantise.js";
+import { BLOCK, DYNAMIC_MAP, type Int8, NESTED_BLOCK, NF4, type Nf4, type Nf4Blocks } from "./quantise.js";
 
 /** Ends of the names of a matrix's tensors: "model.layers.0.mlp.up_proj.weight" is kept as "....weight.codes" and so on. */
 const PARTS = ["codes", "scale", "absmax", "nested_absmax", "offset"] as const;
@@ -40,7 +40,11 @@ export function matrixOf(weights: Readonly<Record<string, tf.Tensor>>, name: str
 
 /** Packed bytes, four in an int32, the first in its low bits. */
 function packed(bytes: Uint8Array | Int8Array, shape: readonly number[]): tf.Tensor {
-  const words = new Int32Array(shape.reduce((a, b) => a * b, 1));
+  const size = shape.reduce((a, b) => a * b, 1);
+  if (bytes.length === 4 * size && bytes.byteOffset % 4 === 0) {
+    return tf.tensor(new Int32Array(bytes.buffer, bytes.byteOffset, size), [...shape], "int32");
+  }
+  const words = new Int32Array(size);
   new Uint8Array(words.buffer).set(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length));
   return tf.tensor(words, [...shape], "int32");
 }
@@ -55,7 +59,7 @@ export const int8Tensors = ({ codes, scale }: Int8, rows: number): Parts => ({
  * The tensors of a matrix of that many rows: codes int32 [R, C/8], absmax int32 [N, 64] (its last row filled up),
  * nested_absmax float32 [N], offset float32; without double quantisation codes and absmax float32 [R C / 64].
  */
-export function nf4Tensors(matrix: Nf4 | { codes: Uint8Array; absmax: Float32Array }, rows: number): Parts {
+export function nf4Tensors(matrix: Nf4 | Nf4Blocks, rows: number): Parts {
   const codes = packed(matrix.codes, [rows, matrix.codes.length / rows / 4]);
   if (!("offset" in matrix)) return { codes, absmax: tf.tensor1d(matrix.absmax) };
   const { absmax, nestedAbsmax, offset } = matrix;

@@ -6,7 +6,7 @@ import { partsOf, readInt8, readNf4 } from "./bitsandbytes.js";
 import type { ModelConfig } from "./config.js";
 import { ModelError } from "./errors.js";
 import { isLayerMatrix, loraNames } from "./lora.js";
-import { BLOCK, quantiseInt8, quantiseNf4 } from "./quantise.js";
+import { BLOCK, nf4Blocks, quantiseAbsmax, quantiseInt8 } from "./quantise.js";
 import { int8Tensors, nf4Tensors, type Parts } from "./quantised.js";
 import { EMBEDDING, HEAD, parameterShapes, textName } from "./shapes.js";
 
@@ -17,6 +17,12 @@ type Checkpoint = Awaited<ReturnType<typeof openCheckpoint>>;
  * is several tensors (quantised.ts). One that the checkpoint has in 4 or 8 bits stays in these whatever is asked.
  */
 export type Storage = "float32" | "bfloat16" | "stored" | "nf4" | "int8";
+
+/** A quantised base: the layers' matrices in `kind`, the embedding in int8, the rest as it is stored. */
+export const quantisedIn =
+  (kind: "nf4" | "int8") =>
+  (name: string): Storage =>
+    name === EMBEDDING ? "int8" : isLayerMatrix(name) ? kind : "stored";
 
 /**
  * Tensors by name, read one after the other; bfloat16 ones of a checkpoint in bfloat16 come to the device as they are.
@@ -41,7 +47,9 @@ export async function* readWeights(
         yield* partsNamed(name, nf4Tensors(await readNf4(dir, checkpoint, infos, name, shape), shape[0]!));
       } else if (dtype === "I8") {
         yield* partsNamed(name, int8Tensors(await readInt8(dir, checkpoint, infos, name, shape), shape[0]!));
-      } else if (dtype === "BF16" && (storage === "bfloat16" || storage === "stored")) {
+      } else if (storage === "nf4" || storage === "int8") {
+        yield* partsNamed(name, await quantised(dir, checkpoint, infos.get(name)!, storage));
+      } else if (dtype === "BF16" && storage !== "float32") {
         const data = await checkpoint.read(stored);
         const bits = new Uint16Array(data.buffer, data.byteOffset, data.length / 2);
         checkFinite(
@@ -61,12 +69,8 @@ export async function* readWeights(
           (x) => !Number.isFinite(x),
           (i) => values[i]!,
         );
-        if (storage === "nf4" || storage === "int8") {
-          yield* partsNamed(name, quantise(dir, name, values, shape, storage));
-        } else {
-          const tensor = tf.tensor(values, shape);
-          yield [name, storage === "bfloat16" ? rounded(tensor) : tensor];
-        }
+        const tensor = tf.tensor(values, shape);
+        yield [name, storage === "bfloat16" ? rounded(tensor) : tensor];
       }
     }
   } finally {
@@ -124,21 +128,55 @@ export async function loadWeights(
 const partsNamed = (name: string, parts: Parts): [name: string, weight: tf.Tensor][] =>
   Object.entries(parts).map(([part, tensor]) => [`${name}.${part}`, tensor]);
 
-function quantise(
+/** Values that are quantised at a time, in float32: of an embedding there are gigabytes. A multiple of a block's. */
+const CHUNK = 2 ** 22;
+
+async function quantised(
   dir: string,
-  name: string,
-  values: Float32Array,
-  [rows, columns]: readonly number[],
+  checkpoint: Checkpoint,
+  info: TensorInfo,
   storage: "nf4" | "int8",
-): Parts {
+): Promise<Parts> {
+  const [rows, columns] = info.shape as [number, number];
+  const size = rows * columns;
   const [isPacked, whole] =
     storage === "nf4"
-      ? [columns! % 8 === 0 && values.length % BLOCK === 0, "a multiple of 64 values in rows of a multiple of 8"]
-      : [columns! % 4 === 0, "rows of a multiple of 4 values"];
+      ? [columns % 8 === 0 && size % BLOCK === 0, "a multiple of 64 values in rows of a multiple of 8"]
+      : [columns % 4 === 0, "rows of a multiple of 4 values"];
   if (!isPacked) {
-    throw new ModelError(dir, `tensor "${name}" has shape [${rows},${columns}], expected ${whole} for ${storage}`);
+    throw new ModelError(dir, `tensor "${info.name}" has shape [${info.shape}], expected ${whole} for ${storage}`);
   }
-  return storage === "nf4" ? nf4Tensors(quantiseNf4(values), rows!) : int8Tensors(quantiseInt8(values, rows!), rows!);
+  const chunk = async (begin: number, end: number): Promise<Float32Array> => {
+    const bytes = (info.end - info.begin) / size;
+    const values = toFloat32(await checkpoint.readRange(info.name, bytes * begin, bytes * end), info.dtype);
+    checkFinite(
+      dir,
+      info.name,
+      values,
+      (x) => !Number.isFinite(x),
+      (i) => values[i]!,
+      begin,
+    );
+    return values;
+  };
+  if (storage === "nf4") {
+    const [codes, absmax] = [new Uint8Array(size / 2), new Float32Array(size / BLOCK)];
+    for (let begin = 0; begin < size; begin += CHUNK) {
+      const made = nf4Blocks(await chunk(begin, Math.min(size, begin + CHUNK)));
+      codes.set(made.codes, begin / 2);
+      absmax.set(made.absmax, begin / BLOCK);
+    }
+    return nf4Tensors(quantiseAbsmax({ codes, absmax }), rows);
+  }
+  const [codes, scale] = [new Int8Array(size), new Float32Array(rows)];
+  const count = Math.ceil(CHUNK / columns);
+  for (let row = 0; row < rows; row += count) {
+    const end = Math.min(rows, row + count);
+    const made = quantiseInt8(await chunk(row * columns, end * columns), end - row);
+    codes.set(made.codes, row * columns);
+    scale.set(made.scale, row);
+  }
+  return int8Tensors({ codes, scale }, rows);
 }
 
 function rounded(tensor: tf.Tensor): tf.Tensor {
@@ -193,8 +231,9 @@ function checkFinite<T>(
   values: ArrayLike<T>,
   isWrong: (value: T) => boolean,
   valueAt: (index: number) => number,
+  first = 0,
 ): void {
   for (let i = 0; i < values.length; i++)
     if (isWrong(values[i]!))
-      throw new ModelError(dir, `tensor "${name}" is ${valueAt(i)} at index ${i}, expected finite numbers`);
+      throw new ModelError(dir, `tensor "${name}" is ${valueAt(i)} at index ${first + i}, expected finite numbers`);
 }
