@@ -20,6 +20,8 @@ export interface Tokenizer {
   idOf(token: string): number | null;
   /** What controls a model rather than being text, such as `<bos>` and `<end_of_turn>`, as the vocabulary spells it. */
   readonly specialTokens: readonly string[];
+  /** The ids of all tokens, as the vocabulary spells them. */
+  vocabulary(): Readonly<Record<string, number>>;
   /** Entries, special tokens included. The model's embedding may have more rows. */
   readonly vocabSize: number;
 }
@@ -46,6 +48,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer | null> {
     decode: (ids) => rust.decode([...ids], true),
     idOf: (token) => rust.tokenToId(token),
     specialTokens,
+    vocabulary: () => rust.getVocab(true),
     vocabSize: rust.getVocabSize(true),
   };
 }

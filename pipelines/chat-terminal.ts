@@ -70,7 +70,11 @@ export async function chat(params: ChatParams): Promise<void> {
     for (;;) {
       if (isTerminal) input.prompt();
       const next = await Promise.race([lines.next(), left]);
-      if (next === null || next.done || next.value.trim() === "/exit") break;
+      if (next === null || next.done) {
+        if (isTerminal) stdout.write("\n");
+        break;
+      }
+      if (next.value.trim() === "/exit") break;
       const line = next.value;
       if (line.trim() === "/reset") await host.request({ type: "reset" } satisfies ChatRequest);
       else if (/^\/\S*\s*$/.test(line)) note(`no such command: ${line.trim()} (there are /reset and /exit)`);

@@ -11,7 +11,7 @@ import type { EncodedRow } from "./encoded-rows.js";
 import type { TaskContext } from "./events.js";
 import { longestFirst } from "./length-order.js";
 import { type RowWork, writeRows } from "./row-output.js";
-import { cutAtStop } from "./stop-strings.js";
+import { cutAtStop, stopTokens } from "./stop-strings.js";
 
 /** As the flags of `heddle generate` say. */
 export type CompletionOptions = {
@@ -49,6 +49,7 @@ export async function completeRows(
   if (stop.length > 0 && tokenizer === null) {
     throw new ModelError(dir, "no tokenizer.json, needed to find --stop in completions");
   }
+  const ends = tokenizer === null ? stopIds : [...stopIds, ...(await stopTokens(tokenizer, stop))];
   const { config, parameters } = await loadParameters(folder);
   try {
     const room = rows.map(({ ids }) => config.maxPositionEmbeddings - ids.length);
@@ -76,7 +77,7 @@ export async function completeRows(
         samples,
         maxNewTokens: slots,
         logprobTemperature: 1,
-        stopIds,
+        stopIds: ends,
         seed: deriveSeed(seed, "generate", index),
       });
       const ofRows = await Promise.all(

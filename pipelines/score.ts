@@ -8,7 +8,7 @@ In the output logprobs[0] is null, and logprobs[i] is ln p(ids[i] | the ids befo
 
 Rows that are longer than the model's context are scored with --stride S: in windows of W tokens that begin S tokens
 apart, each of which scores what no window before it did. A token then follows at least W - S others. No <bos> is put
-before later windows. A row within one window is scored as without the flag.
+before later windows, which Gemma misses: take windows as long as memory allows. A row within one window is scored whole.
 
 --summary prints {"rows", "tokens", "mean_logprob", "perplexity", "bits_per_byte"}: nats per scored token, exp of minus
 that, and bits over the UTF-8 bytes of the scored text without control tokens (null where a row is ids).

@@ -25,7 +25,23 @@ export async function cutAtStop(
 }
 
 /** Where the first of the texts begins, or -1. */
-export function beginOf(text: string, stop: readonly string[]): number {
+function beginOf(text: string, stop: readonly string[]): number {
   const begins = stop.map((one) => text.indexOf(one)).filter((begin) => begin >= 0);
   return begins.length === 0 ? -1 : Math.min(...begins);
+}
+
+/** More stop tokens than this are not worth looking for at each step. */
+const MOST_STOP_TOKENS = 128;
+
+/**
+ * The tokens whose own text holds one of the texts, so that sampling can end with them: a completion that comes to one of
+ * the texts in other ways is cut afterwards. None where they are too many.
+ */
+export async function stopTokens(tokenizer: Tokenizer, stop: readonly string[]): Promise<number[]> {
+  if (stop.length === 0) return [];
+  const isSpelled = (token: string) => beginOf(token.replaceAll("\u2581", " "), stop) >= 0;
+  const candidates = Object.entries(tokenizer.vocabulary()).flatMap(([token, id]) => (isSpelled(token) ? [id] : []));
+  if (candidates.length > MOST_STOP_TOKENS) return [];
+  const texts = await Promise.all(candidates.map((id) => tokenizer.decode([id])));
+  return candidates.filter((_, i) => beginOf(texts[i]!, stop) >= 0).sort((a, b) => a - b);
 }
