@@ -94,7 +94,9 @@ async function modelProblem(path: string, alternative = ""): Promise<string | un
   const kind = await kindOf(path);
   if (kind === undefined && parseModelName(path) !== null) return undefined;
   if (kind !== "folder") return `${expected}, which ${kind === "file" ? "is a file" : "does not exist"}`;
-  return (await kindOf(join(path, "config.json"))) === "file" ? undefined : `${expected}, which has none`;
+  if ((await kindOf(join(path, "config.json"))) === "file") return undefined;
+  const isAdapter = (await kindOf(join(path, "adapter_config.json"))) === "file";
+  return `${expected}, which ${isAdapter ? "is an adapter: merge it with its base first (heddle merge)" : "has none"}`;
 }
 
 async function dataProblem(path: string): Promise<string | undefined> {
