@@ -13,7 +13,7 @@ model's max_position_embeddings. logprobs are theirs at temperature 1, before --
 Examples:
   heddle generate --model gemma --prompt "Why is the sky blue?"
   heddle generate --model gemma --data prompts.jsonl --out completions.jsonl --samples 4 --seed 1
-  jq -c '{prompt: .question}' qa.jsonl | heddle generate --model gemma --data - --out - --stop "\\n" --temperature 0`);
+  jq -c '{prompt: .question}' qa.jsonl | heddle generate --model gemma --data - --out - --stop $'\\n' --temperature 0`);
 
 export const generateCommand = rowCommand("generate", help)
   .description("sample completions for each row of a file, or for one prompt")
