@@ -377,6 +377,11 @@ describe("examples", () => {
     expect(config.output_dir).toBe("runs/demo");
   });
 
+  test("lora.yaml has an adapter that learns", async () => {
+    const config = await loadConfig("examples/lora.yaml", { set: [], command: "distill" });
+    expect(config.distill.lora).toMatchObject({ r: 16, target_modules: "all-linear" });
+  });
+
   test.each<[ConfigCommand, string]>([
     ["sft", "train_data=test/fixtures/arithmetic/train.jsonl"],
     ["distill", "seed=0"],
