@@ -36,12 +36,17 @@ export async function readJsonIfAny(path: string): Promise<JsonObject | null> {
   return value as JsonObject;
 }
 
+/** Weights that are written are in no bits but their dtype's. */
+const withoutQuantisation = (text: string): string =>
+  text.replace(/"quantization_config"\s*:\s*\{[^{}]*\}\s*,\s*|,\s*"quantization_config"\s*:\s*\{[^{}]*\}/g, "");
+
 /**
  * The text of a config.json with every `dtype` and `torch_dtype` set to `dtype` ("bfloat16" and so on), nested ones
  * included; `torch_dtype`, which every version of transformers reads, is added where there is none. All else stays as it
  * is written: JSON.parse and stringify would turn 8.0 into 8, which transformers 5 refuses for some keys.
  */
-export function configWithDtype(text: string, dtype: string): string {
+export function configWithDtype(config: string, dtype: string): string {
+  const text = withoutQuantisation(config);
   const entries = /("(?:torch_)?dtype"\s*:\s*)(?:"[^"]*"|null)/g;
   if (text.search(entries) >= 0) return text.replace(entries, `$1"${dtype}"`);
   return text.replace(/^\s*\{(\s*)/, `{$1"torch_dtype": "${dtype}",$1`);

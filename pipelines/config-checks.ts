@@ -120,9 +120,10 @@ export function teacherMistakes(config: Unchecked): Mistake[] {
   return [{ path: ["distill", "seq_kd"], problem }];
 }
 
+const isSet = (value: unknown): boolean => value !== undefined && value !== null;
+
 /** An adapter says what learns: patterns beside it would say something else. */
 export function loraMistakes(config: Unchecked): Mistake[] {
-  const isSet = (value: unknown) => value !== undefined && value !== null;
   return ["sft", "distill", "rl"].flatMap((name) => {
     const section = mapping(config[name]);
     const [lora, trainable] = ["lora", "trainable"].map((key) => section[key] ?? config[key]);
@@ -130,4 +131,17 @@ export function loraMistakes(config: Unchecked): Mistake[] {
     const path = isSet(section.trainable) ? [name, "trainable"] : ["trainable"];
     return [{ path, problem: `expected null beside lora, which says what learns, got ${describe(trainable)}` }];
   });
+}
+
+/** A quantised base is in 4 or in 8 bits, and learns nothing itself. */
+export function quantisedMistakes(config: Unchecked): Mistake[] {
+  const [key, other] = ["load_in_4bit", "load_in_8bit"].filter((name) => config[name] === true);
+  if (key === undefined) return [];
+  if (other !== undefined) return [{ path: [other], problem: `expected false beside ${key}, got true` }];
+  const learnsAll = ["sft", "distill", "rl"].filter((name) => {
+    const section = mapping(config[name]);
+    return config[name] !== undefined && !["lora", "trainable"].some((what) => isSet(section[what] ?? config[what]));
+  });
+  const problem = "expected false where all of the model learns: set lora or trainable, got true";
+  return learnsAll.length > 0 ? [{ path: [key], problem }] : [];
 }

@@ -244,6 +244,10 @@ export const fields = z.strictObject(
     trainable: patterns().default(null),
     /** An adapter that learns in place of the model's weights; null is none. The result of a stage is then a PEFT adapter; with a section warp it is part of the weights. */
     lora: lora.nullable().default(null),
+    /** The layers' matrices that do not learn are kept in NF4, the embedding in int8 (docs/quantisation.md): with lora, or with trainable. */
+    load_in_4bit: flag().default(false),
+    /** The same with int8. */
+    load_in_8bit: flag().default(false),
     /** What matrix products of the model to train are computed in; weights that learn, norms and losses are float32. */
     compute_dtype: choice(...COMPUTE_DTYPES).default("float32"),
     /** What a teacher that is a model folder is kept and computed in. */

@@ -5,7 +5,14 @@ import { stringify } from "yaml";
 import type { z } from "zod";
 import { nearest } from "../config/did-you-mean.js";
 import { describe, type KeyPath, type Mistake, readYaml } from "../config/yaml-source.js";
-import { fileMistakes, loraMistakes, mapping, scheduleMistakes, teacherMistakes } from "./config-checks.js";
+import {
+  fileMistakes,
+  loraMistakes,
+  mapping,
+  quantisedMistakes,
+  scheduleMistakes,
+  teacherMistakes,
+} from "./config-checks.js";
 import { modelFolders } from "./config-models.js";
 import { configSchema, fields, lora, sections } from "./config-schema.js";
 import { UserError } from "./errors.js";
@@ -59,6 +66,7 @@ export async function loadConfig<C extends ConfigCommand>(
     ...(isMapping ? missing(raw, command) : []),
     ...teacherMistakes(raw),
     ...loraMistakes(raw),
+    ...quantisedMistakes(raw),
     ...(await scheduleMistakes(raw)),
     ...(await fileMistakes(raw)),
   ];

@@ -12,7 +12,7 @@ import { EMBEDDING, layerOf, parameterShapes } from "../model/shapes.js";
 export type PlannedModel = {
   readonly config: ModelConfig;
   /** Bytes of an element of each tensor as it is kept. */
-  readonly bytesOf: (tensor: string) => 2 | 4;
+  readonly bytesOf: (tensor: string) => number;
 };
 
 export type PlannedStage = {
@@ -124,9 +124,9 @@ function lossBytes({ vocabSize: V }: ModelConfig, W: number, hasTeacher: boolean
   return FLOAT * chunk * (hasTeacher ? 6 : 4);
 }
 
-/** A head that is kept in bfloat16 is multiplied in float32, a part of it at a time (model/head.ts). */
+/** A head that is kept in bfloat16 or int8 is multiplied in float32, a part of it at a time (model/head.ts). */
 const floatHead = ({ config, bytesOf }: PlannedModel): number =>
-  bytesOf(EMBEDDING) === 2 ? FLOAT * Math.min(MAX_HEAD_PART, config.vocabSize * config.hiddenSize) : 0;
+  bytesOf(EMBEDDING) < 4 ? FLOAT * Math.min(MAX_HEAD_PART, config.vocabSize * config.hiddenSize) : 0;
 
 /** Sampling computes in float32 what is kept in bfloat16, all layers at once. */
 const floatLayers = ({ config, bytesOf }: PlannedModel): number =>

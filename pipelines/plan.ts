@@ -7,8 +7,8 @@ import { encodeConversations, encodePrompts, sizesOfConversations, sizesOfRows }
 import type { Sizes } from "../model/batch.js";
 import { readModelConfig } from "../model/config.js";
 import { openModel } from "../model/load.js";
-import { type LoraSettings, loraShapes } from "../model/lora.js";
-import { parameterShapes } from "../model/shapes.js";
+import { isLayerMatrix, type LoraSettings, loraShapes } from "../model/lora.js";
+import { EMBEDDING, parameterShapes } from "../model/shapes.js";
 import { learning } from "../student/learning.js";
 import { type Config, type ConfigCommand, loadConfig } from "./config.js";
 import { isUrl, mapping } from "./config-checks.js";
@@ -51,7 +51,8 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
     const learns = learning(settings, names);
     // What a stage hands on within a run of WARP is float32.
     const isFirst = phase !== "rl" || config.warp === undefined;
-    const bytesOf = (name: string) => (learns(name) || !isFirst ? 4 : stored(name));
+    const bytesOf = (name: string) =>
+      learns(name) ? 4 : (quantisedBytes(config, name) ?? (isFirst ? stored(name) : 4));
     const bytes = planMemory({
       phase,
       student: { config: folder.config, learns, adapter: adapterShapes(settings.lora), bytesOf },
@@ -61,7 +62,7 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
           : null,
       sizes: sizes(batch),
       part: sizes(batch / parts),
-      isInLoops: settings.gradient_checkpointing || names.some((name) => bytesOf(name) === 2),
+      isInLoops: settings.gradient_checkpointing || names.some((name) => bytesOf(name) < 4),
     });
     plans.push({
       stage: phase,
@@ -86,8 +87,14 @@ async function commandOf(path: string, set: readonly string[]): Promise<ConfigCo
   return command;
 }
 
+/** Bytes of an element of what load_in_4bit or load_in_8bit quantises (quantisedIn of model/weights.ts), else null. */
+function quantisedBytes({ load_in_4bit, load_in_8bit }: Config, tensor: string): number | null {
+  if (!(load_in_4bit || load_in_8bit) || !(tensor === EMBEDDING || isLayerMatrix(tensor))) return null;
+  return load_in_4bit && tensor !== EMBEDDING ? 0.516 : 1;
+}
+
 /** Bytes of an element of each tensor as "stored" keeps it. */
-async function storedBytes(dir: string): Promise<(tensor: string) => 2 | 4> {
+async function storedBytes(dir: string): Promise<(tensor: string) => number> {
   const checkpoint = await openCheckpoint(dir);
   await checkpoint.close();
   const halves = new Set(checkpoint.tensors.filter(({ dtype }) => dtype === "BF16").map(({ name }) => name));

@@ -11,6 +11,7 @@ import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import type { LoraSettings } from "../model/lora.js";
 import { parameterShapes } from "../model/shapes.js";
+import { quantisedIn } from "../model/weights.js";
 import { learning } from "../student/learning.js";
 import { createAdapter } from "../student/lora.js";
 import { removeTrainingState } from "../student/training-state.js";
@@ -54,7 +55,7 @@ export async function readPrompts(
  */
 export async function runStage(
   run: Run,
-  { seed, compute_dtype: dtype, warp }: Config,
+  { seed, compute_dtype: dtype, load_in_4bit, load_in_8bit, warp }: Config,
   context: TaskContext,
   name: StageName,
   init: string,
@@ -72,7 +73,8 @@ export async function runStage(
   const isOfStage = (line: LogLine) =>
     line.phase === name.phase && (!("run" in name) || (line.iteration === name.iteration && line.run === name.run));
   const learns = learning({ trainable, lora }, Object.keys(parameterShapes(await readModelConfig(init))));
-  const base = await loadModel(init, { dtype, storageOf: (tensor) => (learns(tensor) ? "float32" : "stored") });
+  const frozen = load_in_4bit ? quantisedIn("nf4") : load_in_8bit ? quantisedIn("int8") : () => "stored" as const;
+  const base = await loadModel(init, { dtype, storageOf: (tensor) => (learns(tensor) ? "float32" : frozen(tensor)) });
   const model = lora === null ? base : withAdapter(base, lora, seed);
   await work(model, {
     stage,

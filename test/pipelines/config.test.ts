@@ -43,6 +43,8 @@ describe("loadConfig", () => {
       max_new_tokens: 128,
       trainable: null,
       lora: null,
+      load_in_4bit: false,
+      load_in_8bit: false,
       compute_dtype: "float32",
       teacher_dtype: "float32",
       gradient_checkpointing: false,
@@ -214,8 +216,28 @@ describe("unknown keys", () => {
       "run.yaml:4: model_name_or_path: unknown key; did you mean model?",
       "run.yaml:5: beta_kl: unknown key; did you mean rl.beta_kl?",
       "run.yaml:6: __proto__: unknown key; expected one of model, teacher, train_data, eval_data, output_dir, seed, system, " +
-        "allow_control_tokens, max_new_tokens, trainable, lora, compute_dtype, teacher_dtype, gradient_checkpointing, sft, distill, rl, warp, eval",
+        "allow_control_tokens, max_new_tokens, trainable, lora, load_in_4bit, load_in_8bit, compute_dtype, teacher_dtype, gradient_checkpointing, sft, distill, rl, warp, eval",
     ]);
+  });
+});
+
+describe("load_in_4bit", () => {
+  test.each([
+    [
+      "load_in_4bit: true",
+      "run.yaml:4: load_in_4bit: expected false where all of the model learns: set lora or trainable, got true",
+    ],
+    [
+      "load_in_8bit: true\nload_in_4bit: true\nlora: {}",
+      "run.yaml:4: load_in_8bit: expected false beside load_in_4bit, got true",
+    ],
+  ])("%s is an error", async (lines, problem) => {
+    expect(await complaint(`${head}rl: {steps: 1}\n${lines}\n`, "rl")).toEqual([problem]);
+  });
+
+  test("goes with trainable", async () => {
+    const config = await load(`${head}rl: {steps: 1}\ntrainable: [norm]\nload_in_4bit: true\n`, "rl");
+    expect(config).toMatchObject({ load_in_4bit: true, load_in_8bit: false });
   });
 });
 

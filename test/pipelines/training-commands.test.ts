@@ -76,6 +76,8 @@ describe("heddle sft", () => {
       max_new_tokens: 3,
       trainable: null,
       lora: null,
+      load_in_4bit: false,
+      load_in_8bit: false,
       compute_dtype: "float32",
       teacher_dtype: "float32",
       gradient_checkpointing: false,
