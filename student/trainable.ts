@@ -1,5 +1,6 @@
 /** A model in training: what of it learns, how its layers are computed, and what the optimiser keeps. */
 import type { Segment } from "../model/compute.js";
+import { ModelError } from "../model/errors.js";
 import {
   disposeParameters,
   isCompact,
@@ -8,6 +9,7 @@ import {
   zeroParameters,
   zerosLike,
 } from "../model/parameters.js";
+import { isPart } from "../model/quantised.js";
 import { changeOf, layerOf } from "../model/shapes.js";
 import { type LearningOptions, learning } from "./learning.js";
 import { createDropout, type Dropout } from "./lora.js";
@@ -53,6 +55,13 @@ export function createTrainable(
   const pick = (isWanted: boolean) =>
     Object.fromEntries(Object.entries(all).filter(([name]) => learns(name) === isWanted));
   const parameters = pick(true);
+  const packed = Object.keys(parameters).find(isPart);
+  if (packed !== undefined) {
+    throw new ModelError(
+      "trainable",
+      `"${packed}" is of a quantised matrix, which learns nothing: set lora, or other patterns`,
+    );
+  }
   const frozen = pick(false);
   // As loadParameters has it: float32 of all layers' bfloat16 at once would take more than that saves.
   const segments = isInLoops || isCompact(frozen) ? layersAlike(all, learns) : null;

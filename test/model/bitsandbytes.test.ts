@@ -2,12 +2,13 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fromFloat32, type NamedTensor } from "safetensors-ts";
-import { tf } from "tfjs-jit";
+import { tf, Variable } from "tfjs-jit";
 import { describe, expect, test } from "vitest";
 import { readModelConfig } from "../../model/config.js";
 import { ModelError } from "../../model/errors.js";
 import { dequantised, matrixOf, type Quantised } from "../../model/quantised.js";
 import { loadWeights } from "../../model/weights.js";
+import { createTrainable } from "../../student/trainable.js";
 import { changedCheckpoint, copyOf } from "./folder.js";
 
 const W = "model.layers.1.mlp.down_proj.weight";
@@ -105,6 +106,12 @@ test("8 bits: codes times the absmax of their row, by 127", async () => {
   );
   const problem = `tensor "${W.replace("weight", "SCB")}" is missing, expected F32 [64] for the 8 bits of "${W}"`;
   await expect(load(missing)).rejects.toThrow(new ModelError(missing, problem));
+});
+
+test("quantised matrices do not learn", () => {
+  const all = { [`${W}.codes`]: new Variable(tf.zeros([1, 1], "int32")) };
+  const problem = `"${W}.codes" is of a quantised matrix, which learns nothing: set lora, or other patterns`;
+  expect(() => createTrainable(all)).toThrow(new ModelError("trainable", problem));
 });
 
 test.each(["gptq", "awq", "fp8"])("%s is an error that names it", async (method) => {
