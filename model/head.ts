@@ -5,7 +5,16 @@
  *
  * Shape suffixes: W tokens, D model, V vocabulary, P entries of a part of the vocabulary.
  */
-import { dynamicSlice, dynamicUpdateSlice, isBfloat16, switchCase, tf, toFloat32, whileLoop } from "tfjs-jit";
+import {
+  dynamicSlice,
+  dynamicUpdateSlice,
+  isBfloat16,
+  optimizationBarrier,
+  switchCase,
+  tf,
+  toFloat32,
+  whileLoop,
+} from "tfjs-jit";
 import { softCap } from "./attention.js";
 import { MAX_HEAD_PART } from "./compute.js";
 import { dequantised, int8Slice, isQuantised, type Matrix } from "./quantised.js";
@@ -28,13 +37,38 @@ export function rawLogits(
   { hidden_WD, embedding_VD }: Omit<LazyLogits, "softCap">,
   maxPart = MAX_HEAD_PART,
 ): tf.Tensor2D {
-  if (!isInParts(embedding_VD, maxPart)) return tf.matMul(hidden_WD, valuesOf(embedding_VD), false, true);
+  if (!isInParts(embedding_VD, maxPart)) return times(hidden_WD, valuesOf(embedding_VD));
   const [W, V] = [hidden_WD.shape[0], embedding_VD.shape[0]];
   return forEachPart(V, partsOf(embedding_VD, maxPart), tf.fill([W, V], 0) as tf.Tensor2D, (logits_WV, part) => {
-    const logits_WP = tf.matMul(hidden_WD, floatRowsOf(embedding_VD, part), false, true);
+    const logits_WP = times(hidden_WD, floatRowsOf(embedding_VD, part));
     return dynamicUpdateSlice(logits_WV, logits_WP, [0, part.begin]) as tf.Tensor2D;
   });
 }
+
+/** A head from this many elements on, 32 MB, is in no cache, and what its product costs is to read it. */
+const LARGE_HEAD = 2 ** 23;
+
+/** hidden @ headT, [W, V]. */
+export const times = (hidden_WD: tf.Tensor2D, head_VD: tf.Tensor2D): tf.Tensor2D =>
+  head_VD.size < LARGE_HEAD ? tf.matMul(hidden_WD, head_VD, false, true) : timesLarge(hidden_WD, head_VD);
+
+/**
+ * The same as the transpose of head @ hiddenT: XLA's products on a CPU are up to ten times as fast with a large matrix on
+ * the left. The barrier keeps XLA from turning it round again.
+ */
+const timesLarge = (hidden_WD: tf.Tensor2D, head_VD: tf.Tensor2D): tf.Tensor2D =>
+  tf.customGrad((hidden, head, save) => {
+    const [hidden_WD, head_VD] = [hidden, head] as [tf.Tensor2D, tf.Tensor2D];
+    (save as tf.GradSaveFunc)([hidden_WD, head_VD]);
+    const [logits_VW] = optimizationBarrier([tf.matMul(head_VD, hidden_WD, false, true)]);
+    return {
+      value: logits_VW!.transpose() as tf.Tensor2D,
+      gradFunc: (dLogits_WV: tf.Tensor2D, saved: tf.Tensor[]) => {
+        const [hidden_WD, head_VD] = saved as [tf.Tensor2D, tf.Tensor2D];
+        return [tf.matMul(dLogits_WV, head_VD), tf.matMul(dLogits_WV, hidden_WD, true)];
+      },
+    };
+  })(hidden_WD, head_VD) as tf.Tensor2D;
 
 /** The gradient [W, D] by the hidden states, given that by the logits before the soft cap. */
 export function hiddenGradient(dRaw_WV: tf.Tensor2D, embedding_VD: Matrix, maxPart = MAX_HEAD_PART): tf.Tensor2D {
