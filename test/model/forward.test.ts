@@ -244,6 +244,25 @@ describe.each(ways)("a model in bfloat16, %s", (_, HEDDLE_JIT) => {
   });
 });
 
+test.each(ways)(
+  "gemma3-tiny, kept and computed in bfloat16, has its logits within that rounding, %s",
+  async (_, HEDDLE_JIT) => {
+    process.env.HEDDLE_JIT = HEDDLE_JIT;
+    const dir = fixture("models/gemma3-tiny");
+    const config = computedAs(await readModelConfig(dir), { dtype: "bfloat16" });
+    const weights = await loadWeights(dir, config, () => "bfloat16");
+    const golden = await readGolden(dir);
+    const got = jit((w: Weights, ids: tf.Tensor2D, attention: tf.Tensor2D) =>
+      logits(w, config, forward(w, config, leftPadded(ids, attention)).hidden_MD).reshape([...ids.shape, -1]),
+    )(weights, golden.ids as tf.Tensor2D, golden.attention_mask as tf.Tensor2D);
+    const largest = golden.logits!.abs().max().dataSync()[0]!;
+    const error = largestDifference(got, golden.logits!, golden.attention_mask) / largest;
+    // Weights and products are rounded to 8 bits; some fifty products follow each other.
+    expect(error).toBeLessThan(50 * 2 ** -9);
+    expect(error).toBeGreaterThan(2 ** -12);
+  },
+);
+
 describe.each(ways)("gemma2-tiny %s", (_, HEDDLE_JIT) => {
   let config: ModelConfig;
   let weights: Record<string, tf.Tensor>;
