@@ -5,8 +5,9 @@
 import { mkdir, readdir, readFile, readlink, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { INDEX_NAME, SINGLE_NAME } from "safetensors-ts";
+import { ADAPTER_NAME } from "../model/adapter-config.js";
 import { readTextIfAny } from "../model/json.js";
-import { ADAPTER_NAME, isConfig, shardsOf } from "./files.js";
+import { isConfig, shardsOf } from "./files.js";
 import { isCommit, type ModelName } from "./name.js";
 import type { HubSettings } from "./settings.js";
 

@@ -1,8 +1,7 @@
 /** Which files of a repository are a model, by name. Only those at its root: folders hold copies in other formats. */
 import { INDEX_NAME, SINGLE_NAME } from "safetensors-ts";
+import { ADAPTER_NAME } from "../model/adapter-config.js";
 import { HubError } from "./errors.js";
-
-export const ADAPTER_NAME = "adapter_model.safetensors";
 
 /** Config, tokenizer, chat template, generation config, index of shards: what is small, and comes before the weights. */
 export const isSmallModelFile = (name: string): boolean =>

@@ -4,6 +4,9 @@ import { join } from "node:path";
 import { ModelError } from "./errors.js";
 import { type JsonObject, readJsonIfAny } from "./json.js";
 
+/** Name of the file that holds an adapter's tensors. */
+export const ADAPTER_NAME = "adapter_model.safetensors";
+
 export interface AdapterConfig {
   readonly path: string;
   /** Folder or name of the model that the adapter was trained on; null where it does not say. */
@@ -97,7 +100,7 @@ function patterns(path: string, key: string, value: unknown): Pattern[] {
 
 async function checkFile(dir: string): Promise<void> {
   const names = await readdir(dir);
-  if (names.includes("adapter_model.safetensors")) return;
+  if (names.includes(ADAPTER_NAME)) return;
   const instead = names.includes("adapter_model.bin") ? "has adapter_model.bin" : "has no tensors";
-  throw new ModelError(dir, `${instead}, expected adapter_model.safetensors`);
+  throw new ModelError(dir, `${instead}, expected ${ADAPTER_NAME}`);
 }

@@ -1,7 +1,7 @@
 /** Adapters in PEFT's format (LoRA, arXiv 2106.09685): what they add to which weights. Imports no TensorFlow. */
 import { join } from "node:path";
 import { type FileTensor, isFloatDtype, openSafetensors, SafetensorsError } from "safetensors-ts";
-import { type AdapterConfig, readAdapterConfig, scaleOf } from "./adapter-config.js";
+import { ADAPTER_NAME, type AdapterConfig, readAdapterConfig, scaleOf } from "./adapter-config.js";
 import { ModelError } from "./errors.js";
 
 export interface Adapter {
@@ -26,7 +26,7 @@ export interface LoraUpdate {
 /** Reads and checks adapter_config.json and the header of adapter_model.safetensors. */
 export async function openAdapter(path: string): Promise<Adapter> {
   const config = await readAdapterConfig(path);
-  const file = await openSafetensors(join(path, "adapter_model.safetensors"));
+  const file = await openSafetensors(join(path, ADAPTER_NAME));
   await file.close();
   const matrices = new Map<string, { a?: FileTensor; b?: FileTensor }>();
   const replaced = new Map<string, FileTensor>();

@@ -76,8 +76,9 @@ export function keysOf(path: string, raw: JsonObject) {
       factor = 1,
       ...rest
     } = isObject(value) ? value : {};
-    const isScaled = (rope_type ?? type) === "linear" && isPositive(factor);
-    const isPlain = ["default", undefined].includes((rope_type ?? type) as undefined) && factor === 1;
+    const kind = rope_type ?? type;
+    const isScaled = kind === "linear" && isPositive(factor);
+    const isPlain = (kind === "default" || kind === undefined) && factor === 1;
     const isKnown = (isScaled || isPlain) && Object.keys(rest).length === 0;
     if (!(isObject(value) || value === null || value === undefined) || !isKnown || !isPositive(theta)) {
       return fail(key, 'a positive rope_theta and rope_type "default", or "linear" with a positive factor');

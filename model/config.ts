@@ -82,7 +82,7 @@ export async function readModelConfig(dir: string): Promise<ModelConfig> {
 export const textConfig = (path: string, raw: JsonObject): JsonObject =>
   TEXT_PARTS[raw.model_type as string]?.(path, raw) ?? raw;
 
-/** readModelConfig for a config that is in memory. */
+/** readModelConfig for a config that is in memory. `path` starts the error messages. */
 export function parseModelConfig(path: string, whole: JsonObject): ModelConfig {
   const raw = textConfig(path, whole);
   const keys = keysOf(path, raw);

@@ -3,6 +3,7 @@ import { constants, copyFile, mkdir, readdir, readFile, rename, rm, writeFile } 
 import { basename, dirname, join, resolve } from "node:path";
 import { fromFloat32, type StreamedTensor, writeCheckpoint, writeSafetensors } from "safetensors-ts";
 import { PREFIX } from "./adapter.js";
+import { ADAPTER_NAME } from "./adapter-config.js";
 import { textConfig } from "./config.js";
 import { ModelError } from "./errors.js";
 import { configWithDtype, type Dtype, type JsonObject } from "./json.js";
@@ -85,7 +86,7 @@ export async function saveAdapter(
     const { shape } = tensor;
     return { name: `${PREFIX}${name}`, dtype: "F32", shape, chunks: () => [fromFloat32(tensor.values, "F32")] };
   });
-  await writeSafetensors(join(dir, "adapter_model.safetensors"), tensors, { format: "pt" });
+  await writeSafetensors(join(dir, ADAPTER_NAME), tensors, { format: "pt" });
 }
 
 /** Of PEFT's keys those that say something. A base whose head is its embedding keeps them tied. */

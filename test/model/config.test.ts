@@ -62,7 +62,7 @@ describe("parseModelConfig", () => {
   const parse = (config: Record<string, unknown>) =>
     parseModelConfig("config.json", { model_type: "gemma2", ...config });
 
-  test("takes the defaults of transformers' ModelConfig, which are those of Gemma 2 2B", () => {
+  test("takes the defaults of transformers' Gemma2Config, which are those of Gemma 2 2B", () => {
     expect(parse({})).toMatchObject({
       vocabSize: 256000,
       hiddenSize: 2304,
