@@ -11,6 +11,8 @@ export interface AdapterConfig {
   readonly path: string;
   /** Folder or name of the model that the adapter was trained on; null where it does not say. */
   readonly base: string | null;
+  /** Of the base, where that is a model of the hub; null is its branch main. */
+  readonly baseRevision: string | null;
   /** Whether an embedding that is stored whole is the head of a model that ties them, too. */
   readonly isTied: boolean;
   readonly rank: number;
@@ -59,7 +61,8 @@ export async function readAdapterConfig(dir: string): Promise<AdapterConfig> {
   await checkFile(dir);
   return {
     path,
-    base: typeof config.base_model_name_or_path === "string" ? config.base_model_name_or_path : null,
+    base: textOrNull(config.base_model_name_or_path),
+    baseRevision: textOrNull(config.revision),
     isTied: config.ensure_weight_tying === true,
     rank: positive(path, "r", config.r),
     alpha: positive(path, "lora_alpha", config.lora_alpha),
@@ -76,6 +79,8 @@ export function scaleOf(config: AdapterConfig, module: string): { readonly rank:
   const alpha = find(config.alphaPattern) ?? config.alpha;
   return { rank, scale: alpha / (config.isRankStabilised ? Math.sqrt(rank) : rank) };
 }
+
+const textOrNull = (value: unknown): string | null => (typeof value === "string" ? value : null);
 
 const isOff = (value: unknown): boolean =>
   value === null || value === false || (typeof value === "object" && Object.keys(value).length === 0);

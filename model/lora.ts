@@ -39,8 +39,7 @@ export type ModelPlaces = { readonly dir: string; readonly adapter: string | nul
  * looked for relative to it and then to the working directory.
  */
 export async function placesOf(dir: string, adapter: string | null = null): Promise<ModelPlaces> {
-  const isAdapter = (await isFile(join(dir, ADAPTER_CONFIG))) && !(await isFile(join(dir, "config.json")));
-  if (!isAdapter) return { dir, adapter };
+  if (!(await isAdapterAlone(dir))) return { dir, adapter };
   if (adapter !== null) {
     throw new ModelError(dir, `is an adapter itself, expected the model folder that the adapter ${adapter} is for`);
   }
@@ -51,14 +50,25 @@ export async function placesOf(dir: string, adapter: string | null = null): Prom
       'names no "base_model_name_or_path": give the model folder and the adapter each by itself',
     );
   }
-  for (const found of [join(dir, base), base]) {
-    if (await isFile(join(found, "config.json"))) return { dir: found, adapter: dir };
-  }
+  const found = await localBase(dir, base);
+  if (found !== null) return { dir: found, adapter: dir };
   const missing = `"base_model_name_or_path" is ${JSON.stringify(base)}, which is no model folder, seen from the adapter nor from here`;
   throw new ModelError(path, `${missing}: give the model folder and the adapter each by itself`);
 }
 
 export const ADAPTER_CONFIG = "adapter_config.json";
+
+/** Whether a folder is an adapter's, and no model's. */
+export const isAdapterAlone = async (dir: string): Promise<boolean> =>
+  (await isFile(join(dir, ADAPTER_CONFIG))) && !(await isFile(join(dir, "config.json")));
+
+/** The folder of the base that an adapter's folder `dir` names, or null where there is none on this machine. */
+export async function localBase(dir: string, base: string): Promise<string | null> {
+  for (const found of [join(dir, base), base]) {
+    if (await isFile(join(found, "config.json"))) return found;
+  }
+  return null;
+}
 
 /** An adapter by the names of the text model, checked against its shapes. */
 export async function openAdapterFor(path: string, model: string, config: ModelConfig): Promise<Adapter> {

@@ -58,9 +58,10 @@ export function existingFolder(path: string): string {
 export const modelFolder = (text: string): string =>
   !existsSync(text) && parseModelName(text) !== null ? text : existingFolder(text);
 
-/** A .gguf file, or what modelFolder takes. */
+/** A file of weights (or an index of such), or what modelFolder takes. */
 export function modelPath(text: string): string {
-  if (existsSync(text) || (parseModelName(text) !== null && !text.endsWith(".gguf"))) return text;
+  const isName = parseModelName(text) !== null && !/\.(gguf|safetensors|json)$/.test(text);
+  if (existsSync(text) || isName) return text;
   throw new InvalidArgumentError(`no such file or folder (looked in ${process.cwd()})`);
 }
 

@@ -1,5 +1,6 @@
 /** The models of the hub that a command line or a config names: found before anything runs, with a bar while they come. */
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
+import { HubError } from "../hub/errors.js";
 import { findModel, isOfHub } from "../hub/resolve.js";
 import { SAME_COMMAND, withByteProgress } from "./byte-progress.js";
 import { modelFolder, modelFolders } from "./flags.js";
@@ -22,4 +23,21 @@ export async function fetchModelFlags(command: CommandUnknownOpts): Promise<void
     for (const name of value) folders.push(await fetchModel(name));
     command.setOptionValue(key, folders);
   }
+  if (command.options.some((option) => option.attributeName() === "adapter")) await fetchBase(command);
+}
+
+/** Where --model is an adapter alone whose base is on the hub: --model becomes the base, and --adapter the adapter. */
+async function fetchBase(command: CommandUnknownOpts): Promise<void> {
+  const { model, adapter } = command.opts() as { model: string; adapter?: string };
+  const { isAdapterAlone, localBase } = await import("../model/lora.js");
+  if (adapter !== undefined || !(await isAdapterAlone(model))) return;
+  const { readAdapterConfig } = await import("../model/adapter-config.js");
+  const { path, base, baseRevision } = await readAdapterConfig(model);
+  if (base === null || (await localBase(model, base)) !== null || !(await isOfHub(base))) return;
+  const folder = await fetchModel(baseRevision === null ? base : `${base}@${baseRevision}`).catch((error: unknown) => {
+    if (!(error instanceof HubError)) throw error;
+    throw new HubError(`${path}: "base_model_name_or_path": ${error.message}`, error.status, { cause: error });
+  });
+  command.setOptionValue("model", folder);
+  command.setOptionValue("adapter", model);
 }

@@ -1,12 +1,15 @@
 /** `heddle inspect`: the header of a checkpoint; no tensor is read. */
+import { join } from "node:path";
 import { Command } from "@commander-js/extra-typings";
+import { modelPath } from "./flags.js";
 
 export const inspectCommand = new Command("inspect")
   .description("print the header of a checkpoint: tensors, dtypes, shapes, sizes, metadata")
-  .argument("<path>", "model folder, .safetensors file, or index of shards")
+  .argument("<path>", "model or adapter folder, .safetensors file, index of shards, or org/name[@revision]", modelPath)
   .option("--json", "one JSON object instead of text", false)
   .action(async (path, { json }) => {
-    const summary = await inspectCheckpoint(path);
+    const { fetchModel } = await import("./hub-models.js");
+    const summary = await inspectCheckpoint(await fetchModel(path));
     process.stdout.write(json ? `${JSON.stringify(summary)}\n` : summaryText(summary));
   });
 
@@ -29,8 +32,12 @@ export interface CheckpointSummary {
 }
 
 export async function inspectCheckpoint(path: string): Promise<CheckpointSummary> {
-  const { openCheckpoint } = await import("safetensors-ts");
-  const checkpoint = await openCheckpoint(path);
+  const [{ openCheckpoint }, { isAdapterAlone }, { ADAPTER_NAME }] = await Promise.all([
+    import("safetensors-ts"),
+    import("../model/lora.js"),
+    import("../model/adapter-config.js"),
+  ]);
+  const checkpoint = await openCheckpoint((await isAdapterAlone(path)) ? join(path, ADAPTER_NAME) : path);
   await checkpoint.close();
   const { files, metadata } = checkpoint;
   const tensors = checkpoint.tensors.map(({ name, dtype, shape, begin, end, file }) => {

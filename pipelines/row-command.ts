@@ -1,7 +1,7 @@
 /** What `score`, `generate` and `eval` have in common: their rows and the flags that concern these. */
 import { Command, Option } from "@commander-js/extra-typings";
 import { COMPUTE_DTYPES } from "../model/compute.js";
-import { existingFolder, inputFile, integer, modelFolder } from "./flags.js";
+import { inputFile, integer, modelFolder } from "./flags.js";
 
 const rowsHelp = `
 Rows, one JSON object a line:
@@ -26,8 +26,8 @@ export const dtypeOption = () =>
 export const adapterOption = () =>
   new Option(
     "--adapter <dir>",
-    "PEFT adapter (LoRA) on the model; an adapter's folder alone as --model takes the base that it names",
-  ).argParser(existingFolder);
+    "PEFT adapter (LoRA) on the model, or its name on the hub; an adapter alone as --model takes the base that it names",
+  ).argParser(modelFolder);
 
 /** `rows` is said of it. */
 export const dataOption = (rows: string) =>

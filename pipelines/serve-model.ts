@@ -48,7 +48,8 @@ export async function serveModel(options: ServeOptions, task: URL): Promise<void
   const encode = await textEncoder(dir, bosTokenId);
   const { maxBatchTokens, fixedShapes } = options;
 
-  const modelName = hubName(options.model) ?? options.model;
+  const served = options.adapter ?? options.model;
+  const modelName = hubName(served) ?? served;
   const scorer = restartingHost(
     () => startHost(task, { model: dir, adapter: adapter?.path, dtype: options.dtype }),
     say,

@@ -7,7 +7,7 @@ export const serveCommand = new Command("serve")
   .description("answer vLLM's /v1/completions with prompt_logprobs: a teacher over HTTP")
   .requiredOption(
     "--model <dir>",
-    "model folder, or org/name[@revision] of the hub; its name for clients too",
+    "model folder, or org/name[@revision] of the hub; its name, or the adapter's, is the one for clients",
     modelFolder,
   )
   .addOption(adapterOption())

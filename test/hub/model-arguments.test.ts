@@ -1,10 +1,14 @@
 // Models of the hub wherever a folder is taken.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Command } from "@commander-js/extra-typings";
 import { openCheckpoint } from "safetensors-ts";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { pinnedName } from "../../hub/name.js";
 import { loadConfig } from "../../pipelines/config.js";
+import { modelFolder } from "../../pipelines/flags.js";
+import { fetchModelFlags } from "../../pipelines/hub-models.js";
+import { adapterOption } from "../../pipelines/row-command.js";
 import { inRun } from "../../pipelines/stages.js";
 import { heddle } from "../pipelines/command.js";
 import { filesOf, fixture, useHub } from "./hub-folder.js";
@@ -31,6 +35,61 @@ describe("a model argument", () => {
     expect(await heddle(home, "liti", "--init", "runs/none", ...flags)).toMatchObject({
       code: 2,
       stderr: `error: no such folder, and not from the hub: runs/none: not found at ${hub.url}: check the spelling; or the token of HF_TOKEN may not see it\n`,
+    });
+  });
+
+  test("of heddle inspect: a model or an adapter, and no name of a file", async () => {
+    const { code, stdout } = await heddle(home, "inspect", "org/lora");
+    expect([code, stdout]).toEqual([
+      0,
+      expect.stringContaining("layers.0.self_attn.k_proj.lora_A.weight  F32  [8, 64]"),
+    ]);
+    const file = "folder/model.safetensors";
+    expect(await heddle(home, "inspect", file)).toMatchObject({
+      code: 2,
+      stderr: `error: command-argument value '${file}' is invalid for argument 'path'. no such file or folder (looked in ${home})\n`,
+    });
+  });
+
+  describe("that is an adapter alone", () => {
+    const adapter = filesOf(fixture("gemma2-tiny-lora"));
+    const onBase = (base: string, revision: string | null) => ({
+      ...adapter,
+      "adapter_config.json": JSON.stringify({
+        ...JSON.parse(`${adapter["adapter_config.json"]}`),
+        base_model_name_or_path: base,
+        revision,
+      }),
+    });
+    /** --model and --adapter that a command gets. */
+    const fetched = async (...args: string[]) => {
+      const command = new Command("score")
+        .requiredOption("--model <dir>", "", modelFolder)
+        .addOption(adapterOption())
+        .exitOverride();
+      command.parse(args, { from: "user" });
+      await fetchModelFlags(command);
+      return command.opts();
+    };
+
+    test("gets its base from the hub, at the revision that it names", async () => {
+      hub.addModel("org/on-tiny", onBase("org/tiny", commit));
+      const { model, adapter } = await fetched("--model", "org/on-tiny");
+      expect(pinnedName(model)).toBe(`org/tiny@${commit}`);
+      expect(pinnedName(adapter!)).toMatch(/^org\/on-tiny@/);
+      expect(await fetched("--model", "org/tiny", "--adapter", "org/on-tiny")).toEqual({ model, adapter });
+    });
+
+    test("whose base is a folder is left as it is", async () => {
+      const model = fixture("gemma2-tiny-lora");
+      expect(await fetched("--model", model)).toEqual({ model });
+    });
+
+    test("whose base is nowhere says so", async () => {
+      hub.addModel("org/on-none", onBase("org/none", null));
+      await expect(fetched("--model", "org/on-none")).rejects.toThrow(
+        /\/adapter_config\.json: "base_model_name_or_path": no such folder, and not from the hub: org\/none: not found at/,
+      );
     });
   });
 

@@ -10,7 +10,8 @@ import { inspectCommand } from "../../pipelines/inspect.js";
 import { litiCommand } from "../../pipelines/liti.js";
 import { slerpCommand } from "../../pipelines/slerp.js";
 
-const sharded = fileURLToPath(new URL("../fixtures/models/gemma2-tiny-bf16-sharded", import.meta.url));
+const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/models/${name}`, import.meta.url));
+const sharded = fixture("gemma2-tiny-bf16-sharded");
 
 let folder: string;
 let stdout: string;
@@ -92,9 +93,19 @@ describe("heddle inspect", () => {
     });
   });
 
+  test("takes the folder of an adapter", async () => {
+    expect(await heddle("inspect", fixture("gemma2-tiny-lora"))).toBe(0);
+    expect(stdout).toMatch(/gemma2-tiny-lora: 1 file, \d+ tensors/);
+    expect(stdout).toContain("base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight  F32");
+  });
+
   test("says in one line what is wrong, with exit code 2", async () => {
-    expect(await heddle("inspect", join(folder, "missing"))).toBe(2);
-    expect(stderr).toBe(`error: ${join(folder, "missing")}: no such file or folder\n`);
+    const missing = join(folder, "missing");
+    expect(await heddle("inspect", missing)).toBe(2);
+    expect(stderr).toBe(
+      `error: command-argument value '${missing}' is invalid for argument 'path'. ` +
+        `no such file or folder (looked in ${process.cwd()})\n`,
+    );
   });
 });
 
