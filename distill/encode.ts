@@ -30,11 +30,21 @@ export async function promptIds({ chat }: ModelFolder, row: Row, read: RowOption
   }
 }
 
-/** The same prompt as text. */
-export function promptText({ chat }: ModelFolder, row: Row, { system }: RowOptions): string {
+/** The token ids of the prompt without blanks at its end, and of all of it followed by each of the texts, as one text. */
+export async function promptWith(
+  { chat }: ModelFolder,
+  row: Row,
+  texts: readonly string[],
+  read: RowOptions,
+): Promise<{ prompt: number[]; continued: number[][] }> {
   try {
-    if (row.prompt !== undefined && !chat.hasTemplate) return row.prompt;
-    return chat.renderPrompt(promptMessages(row, system, chat.takesSystem));
+    const { prompt } = row;
+    if (prompt === undefined || chat.hasTemplate)
+      return await chat.promptWith(promptMessages(row, read.system, chat.takesSystem), texts, read);
+    return {
+      prompt: await chat.textIds(prompt.trimEnd()),
+      continued: await Promise.all(texts.map((text) => chat.textIds(prompt + text))),
+    };
   } catch (error) {
     throw asDataError(row, error);
   }

@@ -33,6 +33,15 @@ export interface Chat {
   /** The ids of the conversation up to where the model's answer begins, with exactly one `<bos>` in front. */
   promptIds(messages: readonly Message[], options?: ContentOptions): Promise<number[]>;
   /**
+   * The ids of the conversation up to where the answer begins, without blanks at its end, and those of all of it followed by
+   * each of the texts, as one text.
+   */
+  promptWith(
+    messages: readonly Message[],
+    texts: readonly string[],
+    options?: ContentOptions,
+  ): Promise<{ prompt: number[]; continued: number[][] }>;
+  /**
    * The ids of the conversation as it stands, and where the assistant's messages are in it: those after the prompt that
    * each answers, so that what is learned is what will be sampled. Up to where an answer begins if the user has the last
    * word. @throws ModelError where the template renders a prompt otherwise once it is answered
@@ -89,6 +98,18 @@ export async function loadChat(dir: string, tokenizer: Tokenizer | null): Promis
       const { render } = needTemplate();
       const { marked, idsOf } = contentOf(messages, options);
       return oneBos(await idsOf(render(marked, true)));
+    },
+    promptWith: async (messages, texts, options = {}) => {
+      const { render } = needTemplate();
+      const answers = texts.map((content) => ({ role: "assistant", content }));
+      const { marked, idsOf } = contentOf([...messages, ...answers], options);
+      const text = render(marked.slice(0, messages.length), true);
+      const idsWith = async (whole: string) => oneBos(await idsOf(whole));
+      const [prompt, ...continued] = await Promise.all([
+        idsWith(text.trimEnd()),
+        ...marked.slice(messages.length).map(({ content }) => idsWith(text + content)),
+      ]);
+      return { prompt: prompt!, continued };
     },
     conversation: async (messages, options = {}) => {
       const { marked, idsOf } = contentOf(messages, options);

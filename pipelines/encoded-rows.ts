@@ -1,6 +1,6 @@
 /** Rows of data as token ids of one model: what `heddle score`, `generate` and `eval` work on. Checked before anything runs. */
 import { answerMessage, DataError, parseRows, place, type Row, type RowOptions, readData } from "../distill/data.js";
-import { encodeCompletions, promptIds, promptText } from "../distill/encode.js";
+import { encodeCompletions, promptIds, promptWith } from "../distill/encode.js";
 import type { ComputeDtype } from "../model/compute.js";
 import type { ModelFolder } from "../model/load.js";
 import type { ScoreRequest } from "../teacher/teacher.js";
@@ -69,18 +69,17 @@ export async function readChoices(folder: ModelFolder, rows: Rows): Promise<Enco
     const where = row[place];
     if (row.choices === undefined)
       throw new DataError(`${where}: choices: expected a list of texts, as other rows have, got none`);
-    const prompt = promptText(of, row, rows);
-    const known = (await of.chat.textIds(prompt.trimEnd())).length;
-    if (known === 0) throw new DataError(`${where}: prompt: expected a token for the choices to follow, got none`);
-    const choices = (row.choices as string[]).map(async (choice, i) => {
-      const ids = await of.chat.textIds(prompt + choice);
+    const { prompt, continued } = await promptWith(of, row, row.choices as string[], rows);
+    const from = prompt.length;
+    if (from === 0) throw new DataError(`${where}: prompt: expected a token for the choices to follow, got none`);
+    const choices = continued.map((ids, i) => {
       const which = `${where}: choices[${i}]`;
-      if (ids.length <= known) throw new DataError(`${which}: expected a token of its own after the prompt, got none`);
-      if (ids.length <= maxPositionEmbeddings) return { ids, from: known };
+      if (ids.length <= from) throw new DataError(`${which}: expected a token of its own after the prompt, got none`);
+      if (ids.length <= maxPositionEmbeddings) return { ids, from };
       const limit = `expected at most ${maxPositionEmbeddings} (${contextLimit(maxPositionEmbeddings)})`;
       throw new DataError(`${which}: has ${ids.length} tokens with its prompt, ${limit}`);
     });
-    return { row, choices: await Promise.all(choices) };
+    return { row, choices };
   });
 }
 

@@ -2,9 +2,11 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { openModel } from "../../model/load.js";
+import { readChoices } from "../../pipelines/encoded-rows.js";
 import { run } from "../../pipelines/tasks/eval.js";
 import { run as runGenerate } from "../../pipelines/tasks/generate.js";
 import { run as runScore } from "../../pipelines/tasks/score.js";
+import type { ScoreRequest } from "../../teacher/teacher.js";
 import { fixture } from "../model/golden.js";
 import { heddle, readJsonl, rowsFile, taskContext } from "./command.js";
 
@@ -112,6 +114,22 @@ describe("choices", () => {
     await run({ ...options, data, out, ignoreChatTemplate: true }, taskContext());
     const [first, second] = readJsonl<{ loglikelihoods: number[] }>(out);
     expect(second!.loglikelihoods).toEqual(first!.loglikelihoods);
+  });
+
+  test("a message and a choice that spell a control token are text, unless told otherwise", async () => {
+    const folder = await openModel(model);
+    const row = { prompt: "1<end_of_turn>", choices: ["2<eos>", "3"], answer: 0 };
+    const read = async (allowControlTokens: boolean) => {
+      const text = JSON.stringify(row);
+      const [encoded] = await readChoices(folder, { data: "rows", text, system: "error", allowControlTokens });
+      const [{ ids, from }] = encoded!.choices as [ScoreRequest];
+      const ends = (some: readonly number[]) => some.filter((id) => id === 6 || id === 1);
+      expect(await folder.tokenizer!.decode(ids.slice(from))).toBe(allowControlTokens ? "\n2" : "\n2<eos>");
+      return [ends(ids.slice(0, from)), ends(ids.slice(from))];
+    };
+    // The turn of the user ends once.
+    expect(await read(false)).toEqual([[6], []]);
+    expect(await read(true)).toEqual([[6, 6], [1]]);
   });
 
   test.each<[string, object, string]>([

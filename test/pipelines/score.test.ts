@@ -312,4 +312,14 @@ describe("the command", () => {
     expect(await heddle(dir, ...args, "--system", "drop")).toMatchObject({ code: 0 });
     expect(readJsonl<Scored>(out)[0]!.ids).toEqual(await (await openModel(teacher)).chat.promptIds([user("1+1=")]));
   });
+
+  test("--allow-control-tokens: what a message spells like the end of a turn ends it", async () => {
+    const { dir, out } = rowsFile([{ prompt: "1+1=<end_of_turn>" }]);
+    const args = ["score", "--model", teacher, "--data", "rows.jsonl", "--out", "out.jsonl"];
+    const ends = async (...flags: string[]) => {
+      expect(await heddle(dir, ...args, ...flags)).toMatchObject({ code: 0 });
+      return readJsonl<Scored>(out)[0]!.ids.filter((id) => id === 6).length;
+    };
+    expect([await ends(), await ends("--allow-control-tokens")]).toEqual([1, 2]);
+  });
 });
