@@ -10,7 +10,7 @@ import type { Weights } from "../model/forward.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, completionHidden } from "../model/scoring.js";
 import { trainingStep } from "../student/optimiser.js";
-import { createTrainable, disposeOptimiser } from "../student/trainable.js";
+import { withTrainable } from "../student/trainable.js";
 import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
 import { deriveSeed, planBatch } from "./batches.js";
 import { type EncodedRow, encodeCompletions, sizesOfRows } from "./encode.js";
@@ -58,8 +58,6 @@ export async function distill(
     "loss_temperature",
   ] as const;
   const at = await compileSchedules(settings, names);
-  const trainable = createTrainable(student.parameters, settings);
-  const learning = computedAs(config, { segments: trainable.segments });
   const shape = { samples: 1, maxNewTokens };
   const sizes = sizesOfRows(rows, { ...shape, rows: size });
   const sizesOfPart = sizesOfRows(rows, { ...shape, rows: rowsOfPart(size, settings) });
@@ -80,40 +78,41 @@ export async function distill(
     return rollOut(author, prompts, sizes, { temperature: now.temperature, seed }).sequences;
   }
 
-  await train(trainable, {}, settings, context, async (step) => {
-    const begin = performance.now();
-    const now = at({ step, steps, iteration: context.iteration });
-    if (teacher.kind === "remote")
-      checkRemoteTopK({ k, vocabulary: config.vocabSize, temperature: now.loss_temperature, addTail });
-    const parts = microBatches(await sequencesOf(step, now), sizesOfPart);
-    const tokens = countedTokens(parts);
-    const how = {
-      k,
-      addTail,
-      beta: coefficient(now.beta, [0, 1]),
-      temperature: coefficient(now.loss_temperature, [1]),
-      tokens: tf.scalar(tokens),
-    };
-    const { loss, grad_norm } = await learnFromParts(
-      parts,
-      optimiserAt(settings, step, now),
-      async (part, optimiser) => {
-        const targets = await targetsOf(teacher, part.batch, part.tensors, k, config.vocabSize);
-        const result = distillStep(trainable, [learning, part.tensors, targets, how], optimiser);
-        tf.dispose(targets as unknown as tf.TensorContainer);
-        return result;
-      },
-    );
-    tf.dispose(how as unknown as tf.TensorContainer);
-    return {
-      loss,
-      learning_rate: now.learning_rate,
-      grad_norm,
-      completion_length: tokens / size,
-      tokens_per_second: (1000 * tokens) / (performance.now() - begin),
-    };
+  await withTrainable(student.parameters, settings, async (trainable) => {
+    const learning = computedAs(config, { segments: trainable.segments });
+    await train(trainable, {}, settings, context, async (step, own) => {
+      const begin = performance.now();
+      const now = at({ step, steps, iteration: context.iteration });
+      if (teacher.kind === "remote")
+        checkRemoteTopK({ k, vocabulary: config.vocabSize, temperature: now.loss_temperature, addTail });
+      const parts = microBatches(await sequencesOf(step, now), sizesOfPart, own);
+      const tokens = countedTokens(parts);
+      const how = own({
+        k,
+        addTail,
+        beta: coefficient(now.beta, [0, 1]),
+        temperature: coefficient(now.loss_temperature, [1]),
+        tokens: tf.scalar(tokens),
+      });
+      const { loss, grad_norm } = await learnFromParts(
+        parts,
+        own(optimiserAt(settings, step, now)),
+        async (part, optimiser) => {
+          const targets = own(await targetsOf(teacher, part.batch, part.tensors, k, config.vocabSize));
+          const result = distillStep(trainable, [learning, part.tensors, targets, how], optimiser);
+          tf.dispose(targets as unknown as tf.TensorContainer);
+          return result;
+        },
+      );
+      return {
+        loss,
+        learning_rate: now.learning_rate,
+        grad_norm,
+        completion_length: tokens / size,
+        tokens_per_second: (1000 * tokens) / (performance.now() - begin),
+      };
+    });
   });
-  disposeOptimiser(trainable);
 }
 
 /** A constant where the loss has a form of its own, else a tensor that may change from step to step. */

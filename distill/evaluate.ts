@@ -64,12 +64,12 @@ export async function judge(
     });
     if (reference !== null) {
       const batch = listSequences(sequences, sizes);
-      const tensors = batchTensors(batch);
       const configs = [model.folder.config, reference.folder.config] as const;
-      const kl_W = tokenKl(model.parameters, reference.parameters, configs, tensors);
-      const kls = byCompletion(batch, kl_W.dataSync() as Float32Array).slice(0, own.length);
+      const kls = tf.tidy(() => {
+        const kl_W = tokenKl(model.parameters, reference.parameters, configs, batchTensors(batch));
+        return byCompletion(batch, kl_W.dataSync() as Float32Array).slice(0, own.length);
+      });
       kl.push(...kls.map((values) => values.reduce((a, b) => a + b, 0)));
-      tf.dispose([tensors, kl_W] as unknown as tf.TensorContainer);
     }
     await options.breathe();
   }

@@ -3,15 +3,16 @@ import { tf } from "tfjs-jit";
 import { type Batch, listSequences, type Sequence, type Sizes } from "../model/batch.js";
 import { type BatchTensors, batchTensors } from "../model/scoring.js";
 import type { Optimiser, StepResult } from "../student/optimiser.js";
+import type { Own } from "./training.js";
 
 /** A part of a step's batch. */
 export type MicroBatch = { readonly batch: Batch; readonly tensors: BatchTensors };
 
-/** Sequences in parts of `sizes.rows` each. The caller disposes their tensors. */
-export const microBatches = (sequences: readonly Sequence[], sizes: Sizes): MicroBatch[] =>
+/** Sequences in parts of `sizes.rows` each, whose tensors are the step's own. */
+export const microBatches = (sequences: readonly Sequence[], sizes: Sizes, own: Own): MicroBatch[] =>
   Array.from({ length: sequences.length / sizes.rows }, (_, part) => {
     const batch = listSequences(sequences.slice(part * sizes.rows, (part + 1) * sizes.rows), sizes);
-    return { batch, tensors: batchTensors(batch) };
+    return { batch, tensors: own(batchTensors(batch)) };
   });
 
 /** Tokens that count, of all parts. */
@@ -20,7 +21,7 @@ export const countedTokens = (parts: readonly MicroBatch[]): number =>
 
 /**
  * Learns from the parts, one after the other: the last one gets the optimiser. Parts whose losses are divided by what the
- * whole step counts give its loss and gradient, whatever their number. Frees the parts and the optimiser's tensors.
+ * whole step counts give its loss and gradient, whatever their number. Frees each part once it has learnt from it.
  */
 export async function learnFromParts<P extends MicroBatch>(
   parts: readonly P[],
@@ -31,10 +32,12 @@ export async function learnFromParts<P extends MicroBatch>(
   let gradNorm = Number.NaN;
   for (const [i, part] of parts.entries()) {
     const result = await learnFrom(part, i === parts.length - 1 ? optimiser : null);
-    loss += result.loss.dataSync()[0]!;
-    if (result.gradNorm !== null) gradNorm = result.gradNorm.dataSync()[0]!;
-    tf.dispose([result, part.tensors] as unknown as tf.TensorContainer);
+    try {
+      loss += result.loss.dataSync()[0]!;
+      if (result.gradNorm !== null) gradNorm = result.gradNorm.dataSync()[0]!;
+    } finally {
+      tf.dispose([result, part.tensors] as unknown as tf.TensorContainer);
+    }
   }
-  tf.dispose(optimiser as unknown as tf.TensorContainer);
   return { loss, grad_norm: gradNorm };
 }

@@ -11,7 +11,7 @@ import type { LoadedModel } from "../model/loaded.js";
 import { copyParameters, disposeParameters, type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, completionHidden } from "../model/scoring.js";
 import { trainingStep } from "../student/optimiser.js";
-import { createTrainable, disposeOptimiser } from "../student/trainable.js";
+import { withTrainable } from "../student/trainable.js";
 import { deriveSeed, planBatch } from "./batches.js";
 import { answerOf } from "./data.js";
 import { type EncodedRow, meanLength, sizesOfRows } from "./encode.js";
@@ -45,62 +45,64 @@ export async function rl(
   for (const { row } of rows) answerOf(row);
   const names = ["learning_rate", "weight_decay", "max_grad_norm", "beta_kl", "mu", "temperature"] as const;
   const at = await compileSchedules(settings, names);
-  const trainable = createTrainable(policy.parameters, settings);
-  const config = computedAs(policy.folder.config, { segments: trainable.segments });
-  const anchor = copyParameters(trainable.parameters);
   const sizes = sizesOfRows(rows, { rows: size, samples, maxNewTokens });
   const sizesOfPart = sizesOfRows(rows, { rows: rowsOfPart(size, settings), samples, maxNewTokens });
 
-  await train(trainable, anchor, settings, context, async (step) => {
-    const begin = performance.now();
-    const now = at({ step, steps, iteration: context.iteration });
-    const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size });
-    const seed = deriveSeed(context.seed, context.stage, "sample", step);
-    const prompts = picked.map((i) => rows[i]!.prompt);
-    const { sequences, completions } = rollOut(policy, prompts, sizes, { temperature: now.temperature, seed });
-    const parts = microBatches(sequences, sizesOfPart);
-    const temperature = now.temperature === 1 ? 1 : tf.scalar(now.temperature);
-    // The sampler has told the policy's own.
-    const ofAnchor = parts.flatMap(({ batch, tensors }) =>
-      tf.tidy(() => {
-        const logprobs_W = completionLogprobs({ ...trainable.frozen, ...anchor }, config, tensors, temperature);
-        return byCompletion(batch, logprobs_W.dataSync() as Float32Array);
-      }),
-    );
+  await withTrainable(policy.parameters, settings, async (trainable) => {
+    const config = computedAs(policy.folder.config, { segments: trainable.segments });
+    const anchor = copyParameters(trainable.parameters);
+    try {
+      await train(trainable, anchor, settings, context, async (step, own) => {
+        const begin = performance.now();
+        const now = at({ step, steps, iteration: context.iteration });
+        const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size });
+        const seed = deriveSeed(context.seed, context.stage, "sample", step);
+        const prompts = picked.map((i) => rows[i]!.prompt);
+        const { sequences, completions } = rollOut(policy, prompts, sizes, { temperature: now.temperature, seed });
+        const parts = microBatches(sequences, sizesOfPart, own);
+        const temperature = now.temperature === 1 ? 1 : own(tf.scalar(now.temperature));
+        // The sampler has told the policy's own.
+        const ofAnchor = parts.flatMap(({ batch, tensors }) =>
+          tf.tidy(() => {
+            const logprobs_W = completionLogprobs({ ...trainable.frozen, ...anchor }, config, tensors, temperature);
+            return byCompletion(batch, logprobs_W.dataSync() as Float32Array);
+          }),
+        );
 
-    const texts = await decodeAll(policy.folder, completions);
-    const rewards = texts.map((text, c) => exactMatch(text, answerOf(rows[picked[Math.floor(c / samples)]!]!.row)));
-    const kls = completions.map(({ logprobs }, c) => logRatio(logprobs, ofAnchor[c]!));
-    const totals = rewards.map((reward, c) => reward - now.beta_kl * kls[c]!);
+        const texts = await decodeAll(policy.folder, completions);
+        const rewards = texts.map((text, c) => exactMatch(text, answerOf(rows[picked[Math.floor(c / samples)]!]!.row)));
+        const kls = completions.map(({ logprobs }, c) => logRatio(logprobs, ofAnchor[c]!));
+        const totals = rewards.map((reward, c) => reward - now.beta_kl * kls[c]!);
 
-    const advantages = leaveOneOut(totals, samples);
-    const weights = completions.map((_, c) => advantages[c]! / completions.length);
-    const average = { of: anchor, mu: tf.scalar(now.mu) };
-    const { loss, grad_norm } = await learnFromParts(
-      weighted(parts, weights),
-      optimiserAt(settings, step, now),
-      (part, optimiser) => {
-        const weight_W = tf.tensor1d(part.weights);
-        const args = [config, part.tensors, weight_W, temperature] as const;
-        const result = rlStep(trainable, args, optimiser, average);
-        weight_W.dispose();
-        return result;
-      },
-    );
-    tf.dispose([temperature, average.mu] as unknown as tf.TensorContainer);
-    const length = meanLength(completions.map(({ ids }) => ids));
-    return {
-      loss,
-      reward: mean(rewards),
-      kl: mean(kls),
-      learning_rate: now.learning_rate,
-      grad_norm,
-      completion_length: length,
-      tokens_per_second: (1000 * length * completions.length) / (performance.now() - begin),
-    };
+        const advantages = leaveOneOut(totals, samples);
+        const weights = completions.map((_, c) => advantages[c]! / completions.length);
+        const average = { of: anchor, mu: own(tf.scalar(now.mu)) };
+        const { loss, grad_norm } = await learnFromParts(
+          weighted(parts, weights),
+          own(optimiserAt(settings, step, now)),
+          (part, optimiser) => {
+            const weight_W = own(tf.tensor1d(part.weights));
+            const args = [config, part.tensors, weight_W, temperature] as const;
+            const result = rlStep(trainable, args, optimiser, average);
+            weight_W.dispose();
+            return result;
+          },
+        );
+        const length = meanLength(completions.map(({ ids }) => ids));
+        return {
+          loss,
+          reward: mean(rewards),
+          kl: mean(kls),
+          learning_rate: now.learning_rate,
+          grad_norm,
+          completion_length: length,
+          tokens_per_second: (1000 * length * completions.length) / (performance.now() - begin),
+        };
+      });
+    } finally {
+      disposeParameters(anchor);
+    }
   });
-  disposeOptimiser(trainable);
-  disposeParameters(anchor);
 }
 
 /** Parts with the weight of every token, [W]: that of its completion, 0 where it does not count. */

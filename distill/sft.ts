@@ -6,7 +6,7 @@ import type { Weights } from "../model/forward.js";
 import type { LoadedModel } from "../model/loaded.js";
 import { type BatchTensors, completionHidden } from "../model/scoring.js";
 import { trainingStep } from "../student/optimiser.js";
-import { createTrainable, disposeOptimiser } from "../student/trainable.js";
+import { withTrainable } from "../student/trainable.js";
 import { planBatch } from "./batches.js";
 import { type EncodedRow, encodeConversations, sizesOfConversations } from "./encode.js";
 import { crossEntropy } from "./losses.js";
@@ -28,36 +28,35 @@ export async function sft(
   const { steps, batch_size: size, max_new_tokens: maxNewTokens } = settings;
   const conversations = await encodeConversations(model.folder, rows, maxNewTokens);
   const at = await compileSchedules(settings, ["learning_rate", "weight_decay", "max_grad_norm"]);
-  const trainable = createTrainable(model.parameters, settings);
-  const config = computedAs(model.folder.config, { segments: trainable.segments });
-  const sizes = sizesOfConversations(conversations, { rows: rowsOfPart(size, settings), maxNewTokens });
+  await withTrainable(model.parameters, settings, async (trainable) => {
+    const config = computedAs(model.folder.config, { segments: trainable.segments });
+    const sizes = sizesOfConversations(conversations, { rows: rowsOfPart(size, settings), maxNewTokens });
 
-  await train(trainable, {}, settings, context, async (step) => {
-    const begin = performance.now();
-    const now = at({ step, steps, iteration: context.iteration });
-    const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size });
-    const sequences = picked.map((i) => {
-      const { prompt, completion, counted } = conversations[i]!;
-      return { prompt, completions: [completion], counted: [counted] };
+    await train(trainable, {}, settings, context, async (step, own) => {
+      const begin = performance.now();
+      const now = at({ step, steps, iteration: context.iteration });
+      const picked = planBatch({ seed: context.seed, stage: context.stage, step, rows: rows.length, size });
+      const sequences = picked.map((i) => {
+        const { prompt, completion, counted } = conversations[i]!;
+        return { prompt, completions: [completion], counted: [counted] };
+      });
+      const parts = microBatches(sequences, sizes, own);
+      const count = countedTokens(parts);
+      const tokens = own(tf.scalar(count));
+      const { loss, grad_norm } = await learnFromParts(
+        parts,
+        own(optimiserAt(settings, step, now)),
+        ({ tensors }, optimiser) => sftStep(trainable, [config, tensors, tokens], optimiser),
+      );
+      return {
+        loss,
+        learning_rate: now.learning_rate,
+        grad_norm,
+        completion_length: count / size,
+        tokens_per_second: (1000 * count) / (performance.now() - begin),
+      };
     });
-    const parts = microBatches(sequences, sizes);
-    const count = countedTokens(parts);
-    const tokens = tf.scalar(count);
-    const { loss, grad_norm } = await learnFromParts(
-      parts,
-      optimiserAt(settings, step, now),
-      ({ tensors }, optimiser) => sftStep(trainable, [config, tensors, tokens], optimiser),
-    );
-    tokens.dispose();
-    return {
-      loss,
-      learning_rate: now.learning_rate,
-      grad_norm,
-      completion_length: count / size,
-      tokens_per_second: (1000 * count) / (performance.now() - begin),
-    };
   });
-  disposeOptimiser(trainable);
 }
 
 const sftStep = trainingStep(

@@ -16,6 +16,9 @@ import { TrainingError } from "./errors.js";
 /** What a step tells: keys are those of log.jsonl. */
 export type Metrics = Record<string, number>;
 
+/** Has tensors freed at the end of a step, also where it ends with an error; those that are freed before may be among them. */
+export type Own = <T>(tensors: T) => T;
+
 /** Where a stage stands in its run. */
 export type StageContext = {
   /** Such as "distill" or "iteration-1/run-2": with the seed it decides every batch and random number. */
@@ -45,7 +48,7 @@ export async function train(
   extra: Parameters,
   { steps, save_every }: { readonly steps: number; readonly save_every: number },
   context: StageContext,
-  oneStep: (step: number) => Promise<Metrics>,
+  oneStep: (step: number, own: Own) => Promise<Metrics>,
 ): Promise<void> {
   const shapes = Object.fromEntries(Object.entries(parameters).map(([name, { shape }]) => [name, shape]));
   const saved = await loadTrainingState(context.dir, shapes);
@@ -69,12 +72,24 @@ export async function train(
   context.onStart(done);
   for (let step = done + 1; step <= steps; step++) {
     if (dropout !== null) setSeed(dropout.seed, deriveSeed(context.seed, context.stage, "dropout", step));
-    const metrics = await oneStep(step);
+    const metrics = await freeing((own) => oneStep(step, own));
     checkFinite(context.stage, step, metrics);
     context.onStep(step, metrics);
     await context.breathe();
     if (context.signal.aborted || (step % save_every === 0 && step < steps)) await save(step);
     context.signal.throwIfAborted();
+  }
+}
+
+async function freeing<R>(work: (own: Own) => Promise<R>): Promise<R> {
+  const owned: tf.TensorContainer[] = [];
+  try {
+    return await work((tensors) => {
+      owned.push(tensors as unknown as tf.TensorContainer);
+      return tensors;
+    });
+  } finally {
+    tf.dispose(owned);
   }
 }
 

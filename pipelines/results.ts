@@ -42,13 +42,19 @@ export async function measureModels(
 ): Promise<Result[]> {
   const missing = candidates.filter(({ name }) => !(`eval/${name}` in run.state.stages));
   const reference = missing.length > 0 ? await loadModel(referenceDir) : null;
-  for (const { name, dir, dtype = "float32" } of missing) {
-    const model = await loadModel(dir, { dtype });
-    const result = await measureModel(name, model, dir === referenceDir ? null : reference, config, context);
-    run.finishStage(`eval/${name}`, result);
-    disposeModel(model);
+  try {
+    for (const { name, dir, dtype = "float32" } of missing) {
+      const model = await loadModel(dir, { dtype });
+      try {
+        const result = await measureModel(name, model, dir === referenceDir ? null : reference, config, context);
+        run.finishStage(`eval/${name}`, result);
+      } finally {
+        disposeModel(model);
+      }
+    }
+  } finally {
+    if (reference !== null) disposeModel(reference);
   }
-  if (reference !== null) disposeModel(reference);
   return candidates.map(({ name }) => run.state.stages[`eval/${name}`] as Result);
 }
 

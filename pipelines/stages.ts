@@ -76,26 +76,29 @@ export async function runStage(
   const frozen = load_in_4bit ? quantisedIn("nf4") : load_in_8bit ? quantisedIn("int8") : () => "stored" as const;
   const base = await loadModel(init, { dtype, storageOf: (tensor) => (learns(tensor) ? "float32" : frozen(tensor)) });
   const model = lora === null ? base : withAdapter(base, lora, seed);
-  await work(model, {
-    stage,
-    seed,
-    iteration: "run" in name ? name.iteration : 1,
-    dir,
-    signal: context.signal,
-    breathe: context.breathe,
-    onStart: (done) => {
-      run.truncateLog((line) => !isOfStage(line) || line.step <= done);
-      context.emit({ type: "stage", stage, steps, done });
-    },
-    onStep: (step, metrics) => {
-      run.log({ ...name, step, ...metrics });
-      context.emit({ type: "step", stage, step, metrics });
-    },
-  });
-  // Stages of WARP hand on whole models: what is merged are weights.
-  if (lora === null || warp !== undefined) await saveStageModel(dir, model);
-  else await saveStageAdapter(dir, model, lora, hubName(init) ?? init);
-  disposeModel(model);
+  try {
+    await work(model, {
+      stage,
+      seed,
+      iteration: "run" in name ? name.iteration : 1,
+      dir,
+      signal: context.signal,
+      breathe: context.breathe,
+      onStart: (done) => {
+        run.truncateLog((line) => !isOfStage(line) || line.step <= done);
+        context.emit({ type: "stage", stage, steps, done });
+      },
+      onStep: (step, metrics) => {
+        run.log({ ...name, step, ...metrics });
+        context.emit({ type: "step", stage, step, metrics });
+      },
+    });
+    // Stages of WARP hand on whole models: what is merged are weights.
+    if (lora === null || warp !== undefined) await saveStageModel(dir, model);
+    else await saveStageAdapter(dir, model, lora, hubName(init) ?? init);
+  } finally {
+    disposeModel(model);
+  }
   run.finishStage(stage, { steps });
   await removeTrainingState(dir);
   context.emit({ type: "stage", stage, steps, done: steps });

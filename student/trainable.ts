@@ -100,6 +100,20 @@ export function gradientShapes({
   return shapes;
 }
 
+/** Hands a model in training (`createTrainable`) to `work`. What the optimiser keeps is freed however that ends. */
+export async function withTrainable<R>(
+  all: Parameters,
+  options: TrainableOptions,
+  work: (trainable: Trainable) => Promise<R>,
+): Promise<R> {
+  const trainable = createTrainable(all, options);
+  try {
+    return await work(trainable);
+  } finally {
+    disposeOptimiser(trainable);
+  }
+}
+
 /** Frees what the optimiser keeps; the model's parameters stay. */
 export function disposeOptimiser({ m, v, sums, dropout }: Trainable): void {
   dropout?.seed.dispose();

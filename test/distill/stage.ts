@@ -2,10 +2,11 @@
 import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { tf } from "tfjs-jit";
+import { tf, Variable } from "tfjs-jit";
+import { expect, vi } from "vitest";
 import type { Metrics, StageContext } from "../../distill/training.js";
 import type { LoadedModel } from "../../model/loaded.js";
-import type { HostTensors } from "../../model/parameters.js";
+import type { HostTensors, Parameters } from "../../model/parameters.js";
 import { parameterShapes } from "../../model/shapes.js";
 import { loadTrainingState, type TrainingState } from "../../student/training-state.js";
 
@@ -46,6 +47,23 @@ export function stageContext(dir: string, { stopAfter }: { stopAfter?: number } 
     },
   };
   return { context, log, starts };
+}
+
+/** Does work, and expects that all Variables and tensors which it made are freed; those of `kept` were there before. */
+export async function expectAllFreed(work: () => Promise<void>, kept: Parameters = {}): Promise<void> {
+  const tensors = tf.memory().numTensors;
+  // A Variable is assigned its first value.
+  const assign = vi.spyOn(Variable.prototype, "assign");
+  try {
+    await work();
+    const before = new Set(Object.values(kept));
+    const made = (assign.mock.contexts as Variable[]).filter((variable) => !before.has(variable));
+    expect(made.length).toBeGreaterThan(0);
+    expect(made.filter(({ isDisposed }) => !isDisposed)).toEqual([]);
+    expect(tf.memory().numTensors).toBe(tensors);
+  } finally {
+    assign.mockRestore();
+  }
 }
 
 export const stopped = new Error("stopped");
