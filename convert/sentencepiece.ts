@@ -187,7 +187,7 @@ export function mergesOf({ pieces, scores }: Pick<SentencePiece, "pieces" | "sco
       ways.push(...waysToMake(pieces[byScore[at]!]!, known));
     }
     if (!isAlone) ways.sort(([a, b], [c, d]) => characters(c) - characters(a) || characters(d) - characters(b));
-    merges.push(...ways);
+    for (const way of ways) merges.push(way);
   }
   return merges;
 }

@@ -52,13 +52,15 @@ export async function completeRows(
   const ends = tokenizer === null ? stopIds : [...stopIds, ...(await stopTokens(tokenizer, stop))];
   const { config, parameters } = await loadParameters(folder);
   try {
-    const room = rows.map(({ ids }) => config.maxPositionEmbeddings - ids.length);
-    if (maxNewTokens > Math.min(...room)) {
+    const lengths = rows.map(({ ids }) => ids.length);
+    const roomAfter = (length: number) => config.maxPositionEmbeddings - length;
+    const [shortest, longest] = [lengths.reduce((a, b) => Math.min(a, b)), lengths.reduce((a, b) => Math.max(a, b))];
+    if (maxNewTokens > roomAfter(longest)) {
       const text = `completions end where a row has ${config.maxPositionEmbeddings} tokens, the model's max_position_embeddings`;
       context.emit({ type: "note", text });
     }
     // One number for all batches, as is their size (the last is filled up with its own rows): each compiles a program.
-    const slots = Math.min(maxNewTokens, Math.max(...room));
+    const slots = Math.min(maxNewTokens, roomAfter(shortest));
     const size = Math.min(batchSize, rows.length);
     const sizes = sizesOf(
       rows.map(({ ids }) => ids),
@@ -83,7 +85,7 @@ export async function completeRows(
       const ofRows = await Promise.all(
         batch.map(({ row: { ids } }, i) => {
           const own = sampled.slice(i * samples, (i + 1) * samples);
-          return Promise.all(own.map((one) => cut(one, config.maxPositionEmbeddings - ids.length)));
+          return Promise.all(own.map((one) => cut(one, roomAfter(ids.length))));
         }),
       );
       return {

@@ -55,6 +55,7 @@ export async function run(
   if (folder.config.numLabels !== null) return scoreLabels(folder, sequences, { out, identity, batchSize }, context);
   const whole: Windows = windows ?? { window: maxPositionEmbeddings, stride: maxPositionEmbeddings };
   const parts = sequences.map(({ ids }) => windowsOf(ids.length, whole));
+  const sizes = { rows: Math.min(batchSize, parts.flat().length), limit: whole.window };
   const { config, parameters } = await loadParameters(folder);
   const { summary, onResult } = summing(folder);
   try {
@@ -71,7 +72,6 @@ export async function run(
           const requests = batch.flatMap(({ place, row: { ids } }) =>
             parts[place]!.map(({ begin, end, from }) => ({ ids: ids.slice(begin, end), from: from - begin })),
           );
-          const sizes = { rows: Math.min(batchSize, parts.flat().length), limit: whole.window };
           const scores = await scoreRequests(parameters, config, requests, sizes, context);
           const results = batch.map(({ place: at, row: { row, ids } }) => {
             const own = scores.splice(0, parts[at]!.length).flatMap((logprobs) => [...logprobs]);

@@ -115,6 +115,12 @@ test("merges: every way to make a piece of two, by score, then the longest left 
   ]);
 });
 
+test("merges of one score may be more than a function takes arguments", () => {
+  const letters = Array.from({ length: 370 }, (_, i) => String.fromCharCode(0x4e00 + i));
+  const pieces = [...letters, ...letters.flatMap((a) => letters.map((b) => a + b))];
+  expect(mergesOf({ pieces, scores: pieces.map(() => 0) }).length).toBe(370 * 370);
+});
+
 describe("the files beside it", () => {
   test("tokenizer_config.json, and the chat template as it is", () => {
     const template = "{{ bos_token }}{{ messages[0].content }}";

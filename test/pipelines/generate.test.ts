@@ -192,6 +192,13 @@ test("tells its batches as steps, stops between two of them, and leaves no tenso
   expect(tf.memory().numTensors).toBe(before);
 });
 
+test("rows may be more than a function takes arguments", async () => {
+  const { data, out } = rowsFile(Array.from({ length: 150_000 }, () => ({ ids: [2, 3] })));
+  const context = taskContext();
+  context.stop.abort(new Error("asked to stop"));
+  await expect(run({ ...greedy, data, out }, context)).rejects.toThrow("asked to stop");
+});
+
 describe("the command", () => {
   const args = ["generate", "--model", teacher, "--data", "rows.jsonl", "--out", "out.jsonl"];
 
