@@ -1,5 +1,5 @@
 /** What the stages that train have in common: the loop over steps, training checkpoints, resuming, the finished model. */
-import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { tf, type Variable } from "tfjs-jit";
 import type { LoadedModel } from "../model/loaded.js";
@@ -111,10 +111,15 @@ const setSeed = (variable: Variable, seed: number): void => tf.tidy(() => variab
 
 /**
  * Puts the stage's model into its folder, beside the training checkpoints: float32, since a later stage must see what
- * changed. Every file is whole; the folder is once this has returned. An adapter becomes part of the weights.
+ * changed. Every file is whole; the folder is once this has returned. An adapter becomes part of the weights. `card` is
+ * its README.md; null is none.
  */
-export const saveStageModel = (dir: string, { folder, parameters }: LoadedModel): Promise<void> =>
-  saveResult(dir, (partial) =>
+export const saveStageModel = (
+  dir: string,
+  { folder, parameters }: LoadedModel,
+  card: string | null = null,
+): Promise<void> =>
+  saveResult(dir, card, (partial) =>
     saveModel(partial, mergedTensors(folder.config, parameters), { from: folder.dir, dtype: "float32" }),
   );
 
@@ -124,18 +129,20 @@ export const saveStageAdapter = (
   { folder, parameters }: LoadedModel,
   lora: LoraSettings,
   base: string,
+  card: string | null = null,
 ): Promise<void> =>
-  saveResult(dir, (partial) => {
+  saveResult(dir, card, (partial) => {
     const learns = learning({ lora }, Object.keys(parameters));
     return saveAdapter(partial, lazyTensors(adapterOf(parameters, learns)), { from: folder.dir, lora, base });
   });
 
-async function saveResult(dir: string, write: (partial: string) => Promise<void>): Promise<void> {
+async function saveResult(dir: string, card: string | null, write: (partial: string) => Promise<void>): Promise<void> {
   const partial = join(dir, "result.partial");
   await mkdir(dir, { recursive: true });
   // A process that was killed may have left a part of it.
   await rm(partial, { recursive: true, force: true });
   await write(partial);
+  if (card !== null) await writeFile(join(partial, "README.md"), card);
   for (const name of await readdir(partial)) await rename(join(partial, name), join(dir, name));
   await rm(partial, { recursive: true });
 }

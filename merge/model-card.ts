@@ -5,6 +5,8 @@ import { hubName } from "../hub/name.js";
 import { METHODS, type MethodName } from "./methods.js";
 
 export interface ModelCard {
+  /** What loads it: of adapters PEFT. */
+  readonly library: "transformers" | "peft";
   readonly title: string;
   /** A paragraph on what this is and how it came about. */
   readonly summary: string;
@@ -15,21 +17,27 @@ export interface ModelCard {
   readonly tags: readonly string[];
   /** What was done, with what it is and its paper (`description` of a Method). */
   readonly methods: readonly { readonly name: string; readonly description: string }[];
+  /** Files that it learned from. */
+  readonly data: readonly string[];
+  /** Numbers, each with what it is. */
+  readonly measured: readonly string[];
   /** The recipe or config that made it, in YAML; null where there is none. */
   readonly recipe: string | null;
 }
 
 /** The text of the card. */
 export function modelCard(card: ModelCard): string {
-  const { title, summary, models, baseModels, tags, methods, recipe } = card;
+  const { library, title, summary, models, baseModels, tags, methods, data, measured, recipe } = card;
   const base = baseModels.length > 0 ? { base_model: baseModels } : {};
-  const front = stringify({ library_name: "transformers", tags, ...base }, { lineWidth: 0, compat: "yaml-1.1" });
+  const front = stringify({ library_name: library, tags, ...base }, { lineWidth: 0, compat: "yaml-1.1" });
   const sections = [
     `---\n${front}---`,
     `# ${title}`,
     summary,
     ...section("Methods", list(methods.map(({ name, description }) => `\`${name}\`: ${description}`))),
     ...section("Models", list(models.map((model) => (baseModels.includes(model) ? link(model) : `\`${model}\``)))),
+    ...section("Data", list(data.map((file) => `\`${file}\``))),
+    ...section("Measured", list(measured)),
     ...section("Recipe", recipe === null ? "" : fenced(recipe)),
   ];
   return `${sections.join("\n\n")}\n`;
@@ -44,12 +52,15 @@ export function mergeCard(
 ): string {
   const named = models.map((model) => hubName(model) ?? model);
   return modelCard({
+    library: "transformers",
     title: basename(resolve(out)),
     summary: recipe === null ? "Merged by heddle." : "Merged by heddle, by the recipe below.",
     models: named,
     baseModels: named.filter((_, i) => hubName(models[i]!) !== null),
     tags: ["merge", "heddle"],
     methods: methods.map((name) => ({ name, description: METHODS[name].description })),
+    data: [],
+    measured: [],
     recipe,
   });
 }

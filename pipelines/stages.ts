@@ -18,7 +18,8 @@ import { removeTrainingState } from "../student/training-state.js";
 import type { Config } from "./config.js";
 import { withPinnedNames } from "./config-models.js";
 import type { TaskContext } from "./events.js";
-import { type LogLine, openRun, type Run } from "./run-folder.js";
+import { type LogLine, openRun, type Run, readLog } from "./run-folder.js";
+import { stageCard } from "./stage-card.js";
 
 /** What a stage is called in log.jsonl; the folder and the name in state.json follow from it. */
 export type StageName =
@@ -55,13 +56,14 @@ export async function readPrompts(
  */
 export async function runStage(
   run: Run,
-  { seed, compute_dtype: dtype, load_in_4bit, load_in_8bit, warp }: Config,
+  config: Config,
   context: TaskContext,
   name: StageName,
   init: string,
   { steps, trainable, lora }: Pick<TrainingSettings, "steps" | "trainable" | "lora">,
   work: (model: LoadedModel, stage: StageContext) => Promise<void>,
 ): Promise<string> {
+  const { seed, compute_dtype: dtype, load_in_4bit, load_in_8bit, warp } = config;
   const stage = stagePath(name);
   const dir = join(run.dir, stage);
   if (stage in run.state.stages) {
@@ -94,8 +96,11 @@ export async function runStage(
       },
     });
     // Stages of WARP hand on whole models: what is merged are weights.
-    if (lora === null || warp !== undefined) await saveStageModel(dir, model);
-    else await saveStageAdapter(dir, model, lora, hubName(init) ?? init);
+    const adapter = warp === undefined ? lora : null;
+    const log = readLog(run.dir).filter(isOfStage);
+    const card = stageCard(config, { stage, phase: name.phase, init, isAdapter: adapter !== null, steps, log });
+    if (adapter === null) await saveStageModel(dir, model, card);
+    else await saveStageAdapter(dir, model, adapter, hubName(init) ?? init, card);
   } finally {
     disposeModel(model);
   }

@@ -4,6 +4,9 @@ import { modelCard, recipeAsRun } from "../../merge/model-card.js";
 describe("modelCard", () => {
   test("tells the Hub and the reader what the model is made of, and how", () => {
     const card = modelCard({
+      library: "transformers",
+      data: [],
+      measured: [],
       title: "gemma-2-2b-warp",
       summary: "A merge of language models.",
       models: ["google/gemma-2-2b-it", "./runs/a", "runs/b+adapter"],
@@ -46,7 +49,16 @@ models:
   });
 
   test("leaves out what there is nothing of", () => {
-    const empty = { models: [], baseModels: [], tags: ["heddle"], methods: [], recipe: null };
+    const empty = {
+      library: "transformers" as const,
+      models: [],
+      baseModels: [],
+      tags: ["heddle"],
+      methods: [],
+      data: [],
+      measured: [],
+      recipe: null,
+    };
     expect(modelCard({ title: "x", summary: "A model.", ...empty })).toBe(
       "---\nlibrary_name: transformers\ntags:\n  - heddle\n---\n\n# x\n\nA model.\n",
     );
@@ -54,6 +66,9 @@ models:
 
   test("text that YAML or markdown would read otherwise stays what it is", () => {
     const card = modelCard({
+      library: "transformers",
+      data: [],
+      measured: [],
       title: "x",
       summary: "A model.",
       models: [],

@@ -30,13 +30,19 @@ afterEach(killPrograms);
 
 /** Files of a run of one stage. */
 const filesOf = (stage: string) =>
-  new Set(["config.yaml", "log.jsonl", "state.json", ...modelFiles.map((name) => `${stage}/${name}`)]);
+  new Set([
+    "config.yaml",
+    "log.jsonl",
+    "state.json",
+    ...[...modelFiles, "README.md"].map((name) => `${stage}/${name}`),
+  ]);
 
 /** What a stage made of `model`: the same kind of folder in float32, every tensor moved, by at most `most`. */
 async function expectTrained(dir: string, most: number): Promise<void> {
   const { weights: before, ...start } = await readModel(model);
   const { weights: after, ...result } = await readModel(dir);
-  expect(result).toEqual({ ...start, dtypes: ["F32"], config: { ...start.config, dtype: "float32" } });
+  const files = [...start.files, "README.md"].sort();
+  expect(result).toEqual({ ...start, files, dtypes: ["F32"], config: { ...start.config, dtype: "float32" } });
   expect(new Set(Object.keys(after))).toEqual(new Set(Object.keys(before)));
   for (const [name, change] of Object.entries(changes(before, after))) {
     expect(change, name).toBeGreaterThan(0);
@@ -178,7 +184,7 @@ describe.each([
     expect(code).toBe(0);
     expect(Number(/goes on after step (\d+) of/.exec(stderr)?.[1])).toBeGreaterThanOrEqual(killAt - 1);
     expect(stepsOf(killed)).toEqual(stepsOf(dir));
-    // config.yaml names the folder, log.jsonl the speed.
-    expect(differingFiles(killed, dir)).toEqual(["config.yaml", "log.jsonl"]);
+    // The config and the model card name the folder, log.jsonl the speed.
+    expect(differingFiles(killed, dir).sort()).toEqual([`${command}/README.md`, "config.yaml", "log.jsonl"].sort());
   });
 });

@@ -39,8 +39,7 @@ const models = [
   "final",
 ];
 const measured = ["teacher", "start", "distilled", ...models.slice(1)];
-/** Merges have a model card. */
-const cards = models.filter((stage) => /(merged|liti|final)$/.test(stage)).map((stage) => `${stage}/README.md`);
+const cards = models.map((stage) => `${stage}/README.md`);
 
 let cwd: string;
 let dir: string;
