@@ -1,6 +1,6 @@
 /** What the teacher says of a batch, as tensors for the loss. W as in batch.ts: the tokens of the completions. */
 
-import { device, jit, tf, type Variable } from "tfjs-jit";
+import { device, jit, tf } from "tfjs-jit";
 import type { Batch } from "../model/batch.js";
 import type { ComputeDtype } from "../model/compute.js";
 import { computedAs, type ModelConfig } from "../model/config.js";
@@ -8,6 +8,7 @@ import { logitsOf } from "../model/head.js";
 import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
+import { matrixOf, partNames } from "../model/quantised.js";
 import { type BatchTensors, completionHidden } from "../model/scoring.js";
 import { EMBEDDING } from "../model/shapes.js";
 import { baseOf } from "../student/lora.js";
@@ -56,7 +57,8 @@ export async function closeTeacher(teacher: Teacher): Promise<void> {
 /** Of a local teacher: what its logits are made of. The embedding is the teacher's own. */
 type HiddenTargets = {
   readonly hidden_WD: tf.Tensor2D;
-  readonly embedding: Variable;
+  /** Its tensor by name, or those that it is quantised in. */
+  readonly embedding: Parameters;
   readonly softCap: number | null;
 };
 
@@ -80,7 +82,7 @@ export async function targetsOf(
     const { parameters, folder } = teacher.model;
     return {
       hidden_WD: teacherHidden(parameters, folder.config, tensors),
-      embedding: parameters[EMBEDDING]!,
+      embedding: pickEmbedding(parameters),
       softCap: folder.config.finalLogitSoftcapping,
     };
   }
@@ -119,7 +121,16 @@ export const divergenceFrom =
   };
 
 const hiddenLogits = ({ hidden_WD, embedding, softCap }: HiddenTargets, chunkOf: ChunkOf): tf.Tensor2D =>
-  logitsOf({ hidden_WD: chunkOf(hidden_WD), embedding_VD: embedding.read() as tf.Tensor2D, softCap });
+  logitsOf({
+    hidden_WD: chunkOf(hidden_WD),
+    embedding_VD: matrixOf(readParameters(embedding), EMBEDDING),
+    softCap,
+  });
+
+const pickEmbedding = (parameters: Parameters): Parameters =>
+  Object.fromEntries(
+    [EMBEDDING, ...partNames(EMBEDDING)].flatMap((name) => (parameters[name] ? [[name, parameters[name]]] : [])),
+  );
 
 /** One sequence a completion. */
 const requestsOf = ({ sequences }: Batch): ScoreRequest[] =>

@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { distill } from "../../distill/distill.js";
 import { type EncodedRow, encodePrompts } from "../../distill/encode.js";
 import { type SftSettings, sft } from "../../distill/sft.js";
 import { baseAsTeacher, closeTeacher } from "../../distill/targets.js";
@@ -11,6 +12,7 @@ import { saveStageAdapter, saveStageModel } from "../../distill/training.js";
 import { disposeModel, type LoadedModel, loadModel } from "../../model/loaded.js";
 import { isLoraMatrix, type LoraSettings, loraShapes, savedWeights } from "../../model/lora.js";
 import { disposeParameters, downloadTensor } from "../../model/parameters.js";
+import { quantisedIn } from "../../model/weights.js";
 import { createAdapter } from "../../student/lora.js";
 import { loadTrainingState } from "../../student/training-state.js";
 import { fixture } from "../model/golden.js";
@@ -199,6 +201,18 @@ describe("an adapter", () => {
     expect(Math.abs(change)).toBeGreaterThan(1e-6);
     expect(whole[`${name}.weight`]![row * columns + column]).toBeCloseTo(W![row * columns + column]! + change, 6);
     for (const { parameters } of [again, own]) disposeParameters(parameters);
+  });
+
+  test("on a base in int8 learns from that base, whose logits are its own at first", async () => {
+    const quantised = await loadModel(dir, { storageOf: quantisedIn("int8") });
+    const adapter = createAdapter(quantised.folder.config, lora, (name) => name.length);
+    const model = { folder: quantised.folder, parameters: { ...quantised.parameters, ...adapter } };
+    const { context, log } = stageContext(await newFolder());
+    const distilling = { ...settings, steps: 1, beta: 0, lmbda: 0, seq_kd: false, temperature: 1 };
+    const loss = { loss_temperature: 1, loss_top_k: 0, loss_add_tail: true };
+    await distill(model, baseAsTeacher(model, "float32"), rows, { ...distilling, ...loss }, context);
+    expect(log[0]!.loss).toBe(0);
+    disposeModel(model);
   });
 
   test("its base is its own teacher in one copy", async () => {

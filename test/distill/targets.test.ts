@@ -73,8 +73,10 @@ function expectSameValues(got_W: tf.Tensor1D, expected_W: tf.Tensor1D): void {
   const [got, expected] = [[...got_W.dataSync()], [...expected_W.dataSync()]];
   expect(expected.length).toBeGreaterThan(tokens);
   const differences = expected.slice(0, tokens).map((x, n) => Math.abs(x - got[n]!));
-  expect(Math.max(...differences)).toBeLessThan(1e-4);
-  expect(Math.max(...expected.slice(0, tokens))).toBeGreaterThan(0.1);
+  // Divergences are up to 24 nats, of logits that the two paths round in other orders.
+  const largest = Math.max(...expected.slice(0, tokens));
+  expect(Math.max(...differences)).toBeLessThan(1e-4 * Math.max(1, largest));
+  expect(largest).toBeGreaterThan(0.1);
   expect(got.every(Number.isFinite)).toBe(true);
 }
 
@@ -83,7 +85,8 @@ describe("targetsOf", () => {
     const tensors = batchTensors(batch);
     const targets = await targetsOf({ kind: "local", model }, batch, tensors, 3, V);
     const { hidden_WD } = completionHidden(readParameters(model.parameters), model.folder.config, tensors);
-    expect(targets).toMatchObject({ embedding: model.parameters["model.embed_tokens.weight"], softCap: 30 });
+    const name = "model.embed_tokens.weight";
+    expect(targets).toMatchObject({ embedding: { [name]: model.parameters[name] }, softCap: 30 });
     expect([...(targets as { hidden_WD: tf.Tensor }).hidden_WD.dataSync()]).toEqual([...hidden_WD.dataSync()]);
   });
 

@@ -11,6 +11,7 @@ import { divergenceFrom, type TargetLoss, type Targets } from "../../distill/tar
 import { type Limits, meanLoss, type TokenFunction, tokenValues, weightedLoss } from "../../distill/token-loss.js";
 import { topKOfLogits } from "../../distill/top-k.js";
 import { type LazyLogits, logitsOf } from "../../model/head.js";
+import { EMBEDDING } from "../../model/shapes.js";
 import { expectClose, expectRelativelyClose, KD_VOCABULARY, kdCases, kdLogits, numbers, readKd } from "./kd.js";
 
 afterEach(() => vi.unstubAllEnvs());
@@ -221,7 +222,7 @@ describe("the losses of fixtures/kd by chunks", () => {
     const student: Whole = { hidden_WD: kdLogits(tensors.student!), embedding_VD: eye, softCap: cap };
     const teacher: Targets = {
       hidden_WD: tf.concat([half, half], 1) as tf.Tensor2D,
-      embedding: new Variable(tf.concat([eye, eye], 1)),
+      embedding: { [EMBEDDING]: new Variable(tf.concat([eye, eye], 1)) },
       softCap: cap,
     };
     return { student, teacher, mask: tf.tensor1d(tensors.mask!) };
