@@ -5,7 +5,7 @@ import { tf, type Variable } from "tfjs-jit";
 import type { LoadedModel } from "../model/loaded.js";
 import type { LoraSettings } from "../model/lora.js";
 import { downloadTensor, type HostTensors, type Parameters, uploadParameters } from "../model/parameters.js";
-import { saveAdapter, saveModel } from "../model/save.js";
+import { type AdapterBase, saveAdapter, saveModel } from "../model/save.js";
 import { learning } from "../student/learning.js";
 import { adapterOf, mergedTensors } from "../student/lora.js";
 import type { Trainable } from "../student/trainable.js";
@@ -128,7 +128,7 @@ export const saveStageAdapter = (
   dir: string,
   { folder, parameters }: LoadedModel,
   lora: LoraSettings,
-  base: string,
+  base: AdapterBase,
   card: string | null = null,
 ): Promise<void> =>
   saveResult(dir, card, (partial) => {

@@ -39,8 +39,9 @@ async function isWhole(snapshot: string): Promise<boolean> {
     );
   if (names.includes(SINGLE_NAME)) return isThere(SINGLE_NAME);
   if (!names.includes(INDEX_NAME)) return isThere(ADAPTER_NAME);
-  const shards = shardsOf(snapshot, await readFile(join(snapshot, INDEX_NAME), "utf8"));
-  return (await Promise.all(shards.map(isThere))).every((there) => there);
+  const index = await readFile(join(snapshot, INDEX_NAME), "utf8").catch(() => null);
+  if (index === null) return false;
+  return (await Promise.all(shardsOf(snapshot, index).map(isThere))).every((there) => there);
 }
 
 /** Gives a blob its name in a snapshot: a relative link, so that the cache may be moved. */

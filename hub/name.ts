@@ -44,7 +44,8 @@ export function pinnedName(folder: string): string | null {
   return found !== null && isCommit(found.commit) ? `${found.repo}@${found.commit}` : null;
 }
 
-function inCache(folder: string): { readonly repo: string; readonly commit: string } | null {
+/** OWNER/NAME and the commit of such a folder; null for other folders. */
+export function inCache(folder: string): { readonly repo: string; readonly commit: string } | null {
   const found = /(?:^|[\\/])models--([^\\/]+?)--([^\\/]+)[\\/]snapshots[\\/]([^\\/]+)[\\/]?$/.exec(folder);
   return found && { repo: `${found[1]}/${found[2]}`, commit: found[3]! };
 }

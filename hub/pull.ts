@@ -3,6 +3,7 @@ import { mkdir, readFile, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import type PQueue from "p-queue";
 import { INDEX_NAME } from "safetensors-ts";
+import { isFile } from "../model/json.js";
 import { blobPath, findCached, linkBlob, repoFolder, snapshotFolder, writeRef } from "./cache.js";
 import { downloadFile, partialPath, type RemoteFile } from "./download.js";
 import { HubError, HubUnavailableError } from "./errors.js";
@@ -31,7 +32,8 @@ const CONCURRENT_FILES = 4;
 export async function pullModel(name: ModelName, options: PullOptions = {}): Promise<string> {
   const { settings = hubSettings(), onNote } = options;
   const cached = await findCached(settings, name);
-  if (cached !== null && (settings.isOffline || isCommit(name.revision ?? ""))) return cached;
+  if (cached !== null && (settings.isOffline || (isCommit(name.revision ?? "") && (await hasTokenizer(cached)))))
+    return cached;
   if (settings.isOffline) {
     const { repo, revision } = name;
     const what = revision === null ? repo : `${repo}@${revision}`;
@@ -49,6 +51,9 @@ export async function pullModel(name: ModelName, options: PullOptions = {}): Pro
     return cached;
   }
 }
+
+/** Another program may have fetched config and weights of a commit alone. */
+const hasTokenizer = (snapshot: string): Promise<boolean> => isFile(join(snapshot, "tokenizer.json"));
 
 /** The commit that a branch or tag is at. */
 async function askCommit(name: ModelName, { endpoint }: HubSettings, fetch: Fetch): Promise<string> {

@@ -59,9 +59,11 @@ export interface SaveAdapterOptions {
   /** Folder of the base, whose tokenizer and chat template are copied. */
   readonly from: string;
   readonly lora: LoraSettings;
-  /** What the adapter calls its base: a folder or a name. */
-  readonly base: string;
+  readonly base: AdapterBase;
 }
+
+/** What an adapter calls its base: a folder, or a model of the hub and its commit. */
+export type AdapterBase = { readonly name: string; readonly revision: string | null };
 
 /** Writes an adapter by the names that its tensors have beside the model's into the folder `dir`, as PEFT does. */
 export async function saveAdapter(
@@ -90,10 +92,11 @@ export async function saveAdapter(
 }
 
 /** Of PEFT's keys those that say something. A base whose head is its embedding keeps them tied. */
-const adapterConfig = (lora: LoraSettings, base: string, storesEmbedding: boolean) => ({
+const adapterConfig = (lora: LoraSettings, { name, revision }: AdapterBase, storesEmbedding: boolean) => ({
   peft_type: "LORA",
   task_type: "CAUSAL_LM",
-  base_model_name_or_path: base,
+  base_model_name_or_path: name,
+  revision,
   inference_mode: true,
   ...lora,
   target_modules: lora.target_modules === "all-linear" ? ALL_LINEAR : lora.target_modules,
@@ -124,7 +127,7 @@ export interface ReplaceOptions {
 
 /**
  * Lets `write` fill a sibling folder, `.NAME.partial`, that then becomes `dir`. If `write` fails, or the process is
- * killed within it, `dir` is untouched. Replaced are model folders and empty folders; anything else is a ModelError.
+ * killed within it, `dir` is untouched. Replaced are folders of models and adapters, and empty ones; anything else is a ModelError.
  */
 export async function replaceFolder(
   dir: string,
@@ -153,8 +156,8 @@ export async function replaceFolder(
 export const siblingFolder = (dir: string, ending: "partial" | "old"): string =>
   join(dirname(resolve(dir)), `.${basename(resolve(dir))}.${ending}`);
 
-/** Whether there is a folder `dir` that a model may take the place of. */
-async function mayReplace(dir: string): Promise<boolean> {
+/** Whether there is a folder `dir` that a model may take the place of. @throws ModelError where something else is there */
+export async function mayReplace(dir: string): Promise<boolean> {
   let names: string[];
   try {
     names = await readdir(dir);
@@ -164,7 +167,7 @@ async function mayReplace(dir: string): Promise<boolean> {
     if (code === "ENOTDIR") throw new ModelError(dir, "is a file, expected a folder or a new name", { cause: error });
     throw error;
   }
-  if (names.length > 0 && !names.includes("config.json")) {
+  if (names.length > 0 && !names.includes("config.json") && !names.includes(ADAPTER_CONFIG)) {
     throw new ModelError(dir, "holds other files than a model; give a new or an empty folder");
   }
   return true;

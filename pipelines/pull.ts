@@ -15,12 +15,16 @@ export const pullCommand = new Command("pull")
   .action(async (text, { out }) => {
     const { modelName } = await import("../hub/name.js");
     const { pullModel } = await import("../hub/pull.js");
+    const { copyModel } = await import("../hub/copy.js");
+    const { mayReplace } = await import("../model/save.js");
     const { SAME_COMMAND, withByteProgress } = await import("./byte-progress.js");
     const name = modelName(text);
-    const folder = await withByteProgress(`pull ${text}`, SAME_COMMAND, (run) => pullModel(name, run));
-    if (out !== undefined) {
-      const { copyModel } = await import("../hub/copy.js");
-      await copyModel(folder, out);
-    }
+    // Nobody downloads for hours to hear of a folder that is taken.
+    if (out !== undefined) await mayReplace(out);
+    const folder = await withByteProgress(`pull ${text}`, SAME_COMMAND, async (run) => {
+      const snapshot = await pullModel(name, run);
+      if (out !== undefined) await copyModel(snapshot, out, run.signal);
+      return snapshot;
+    });
     process.stdout.write(`${out ?? folder}\n`);
   });

@@ -5,11 +5,12 @@ import { readRows } from "../distill/data.js";
 import { type EncodedRow, encodePrompts } from "../distill/encode.js";
 import type { TrainingSettings } from "../distill/settings.js";
 import { type StageContext, saveStageAdapter, saveStageModel } from "../distill/training.js";
-import { hubName } from "../hub/name.js";
+import { inCache } from "../hub/name.js";
 import { readModelConfig } from "../model/config.js";
 import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import type { LoraSettings } from "../model/lora.js";
+import type { AdapterBase } from "../model/save.js";
 import { parameterShapes } from "../model/shapes.js";
 import { quantisedIn } from "../model/weights.js";
 import { learning } from "../student/learning.js";
@@ -100,7 +101,7 @@ export async function runStage(
     const log = readLog(run.dir).filter(isOfStage);
     const card = stageCard(config, { stage, phase: name.phase, init, isAdapter: adapter !== null, steps, log });
     if (adapter === null) await saveStageModel(dir, model, card);
-    else await saveStageAdapter(dir, model, adapter, hubName(init) ?? init, card);
+    else await saveStageAdapter(dir, model, adapter, baseOf(init), card);
   } finally {
     disposeModel(model);
   }
@@ -108,6 +109,12 @@ export async function runStage(
   await removeTrainingState(dir);
   context.emit({ type: "stage", stage, steps, done: steps });
   return dir;
+}
+
+/** What an adapter calls the model that it is for. */
+function baseOf(init: string): AdapterBase {
+  const cached = inCache(init);
+  return cached === null ? { name: init, revision: null } : { name: cached.repo, revision: cached.commit };
 }
 
 /** The model with a new adapter on it. */

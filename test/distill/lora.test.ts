@@ -167,11 +167,12 @@ describe("an adapter", () => {
     model.parameters["model.embed_tokens.weight"] = own.parameters["model.embed_tokens.weight"]!;
     await sft(model, rows, saving, stageContext(await newFolder()).context);
     const [adapter, merged] = [await newFolder(), await newFolder()];
-    await saveStageAdapter(adapter, model, saving.lora, dir);
+    await saveStageAdapter(adapter, model, saving.lora, { name: dir, revision: "v1" });
     expect(JSON.parse(await readFile(join(adapter, "adapter_config.json"), "utf8"))).toEqual({
       peft_type: "LORA",
       task_type: "CAUSAL_LM",
       base_model_name_or_path: dir,
+      revision: "v1",
       inference_mode: true,
       r: 2,
       lora_alpha: 3,

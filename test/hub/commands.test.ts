@@ -1,6 +1,6 @@
 // heddle pull and heddle push as a user starts them.
 import { once } from "node:events";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -57,6 +57,23 @@ describe("heddle pull", () => {
     expect(copied).toMatchObject({ code: 0, stdout: "here\n" });
     expect(new Set(readdirSync(join(home, "here")))).toEqual(new Set(readdirSync(folder)));
     expect(readFileSync(join(home, "here", "model.safetensors")).equals(LARGE)).toBe(true);
+  });
+
+  test("--out takes the place of a model or an adapter, and says before it downloads where something else is", async () => {
+    hub.addModel("org/adapter", { "adapter_config.json": "{}", "adapter_model.safetensors": "x" });
+    for (let i = 0; i < 2; i++) {
+      expect(await heddle(home, "pull", "org/adapter", "--out", "here")).toMatchObject({ code: 0, stdout: "here\n" });
+    }
+    expect(readdirSync(join(home, "here")).sort()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
+    mkdirSync(join(home, "thesis"));
+    writeFileSync(join(home, "thesis", "thesis.tex"), "");
+    hub.requests.length = 0;
+    expect(await heddle(home, "pull", "org/large", "--out", "thesis")).toEqual({
+      code: 2,
+      stdout: "",
+      stderr: "error: thesis: holds other files than a model; give a new or an empty folder\n",
+    });
+    expect(hub.requests).toEqual([]);
   });
 
   test("killed, goes on within the file", async () => {

@@ -1,5 +1,14 @@
 // Pulling from a hub on loopback: what is fetched, what is left out, how a broken download goes on.
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { parseModelName } from "../../hub/name.js";
@@ -229,6 +238,26 @@ describe("a download", () => {
     await expect(pull("org/full", { settings })).rejects.toThrow(
       "org/full: model.safetensors needs 300000 more bytes, and the disk is full (ENOSPC: no space left on device, write): free some, or set HF_HUB_CACHE to a folder on another disk; the same command goes on where it stopped",
     );
+  });
+
+  test("fetches what another program has left out of a commit", async () => {
+    const commit = hub.addModel("org/part", { ...SMALL_FILES, "model.safetensors": LARGE });
+    const settings = settingsOf(hub);
+    const folder = await pull("org/part", { settings });
+    unlinkSync(join(folder, "tokenizer.json"));
+    expect(await pull(`org/part@${commit}`, { settings })).toBe(folder);
+    expect(readFileSync(join(folder, "tokenizer.json"), "utf8")).toBe(SMALL_FILES["tokenizer.json"]);
+  });
+
+  test("fetches an index of shards whose blob is gone", async () => {
+    const index = '{"weight_map": {"a": "model-00001-of-00001.safetensors"}}';
+    const files = { ...SMALL_FILES, "model.safetensors.index.json": index, "model-00001-of-00001.safetensors": LARGE };
+    hub.addModel("org/gone", files);
+    const settings = settingsOf(hub);
+    const folder = await pull("org/gone", { settings });
+    unlinkSync(join(repoOf(settings.cache, "org/gone"), "blobs", gitSha1(Buffer.from(index))));
+    expect(await pull("org/gone", { settings })).toBe(folder);
+    expect(readFileSync(join(folder, "model.safetensors.index.json"), "utf8")).toBe(index);
   });
 
   test("puts its link in the place of another", async () => {
