@@ -11,7 +11,7 @@ import type { EncodedRow } from "./encoded-rows.js";
 import type { TaskContext } from "./events.js";
 import { longestFirst } from "./length-order.js";
 import { type RowWork, writeRows } from "./row-output.js";
-import { cutAtStop, stopTokens } from "./stop-strings.js";
+import { cutAtStop, stopTextsOf } from "./stop-strings.js";
 
 /** As the flags of `heddle generate` say. */
 export type CompletionOptions = {
@@ -49,8 +49,8 @@ export async function completeRows(
   if (stop.length > 0 && tokenizer === null) {
     throw new ModelError(dir, "no tokenizer.json, needed to find --stop in completions");
   }
-  const ends = tokenizer === null ? stopIds : [...stopIds, ...(await stopTokens(tokenizer, stop))];
   const { config, parameters } = await loadParameters(folder);
+  const stopTexts = tokenizer === null || stop.length === 0 ? null : stopTextsOf(tokenizer, stop, config.vocabSize);
   try {
     const lengths = rows.map(({ ids }) => ids.length);
     const roomAfter = (length: number) => config.maxPositionEmbeddings - length;
@@ -79,7 +79,8 @@ export async function completeRows(
         samples,
         maxNewTokens: slots,
         logprobTemperature: 1,
-        stopIds: ends,
+        stopIds,
+        stopTexts,
         seed: deriveSeed(seed, "generate", index),
       });
       const ofRows = await Promise.all(

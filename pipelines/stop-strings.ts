@@ -1,5 +1,6 @@
 /** Texts that end a completion. */
 import type { Tokenizer } from "../model/tokenizer.js";
+import { type StopTexts, stopTexts } from "../student/stop-texts.js";
 
 /**
  * A completion cut at the first of the texts `stop` that it comes to: the ids end with the token that completes it, the
@@ -30,18 +31,18 @@ function beginOf(text: string, stop: readonly string[]): number {
   return begins.length === 0 ? -1 : Math.min(...begins);
 }
 
-/** More stop tokens than this are not worth looking for at each step. */
-const MOST_STOP_TOKENS = 128;
-
-/**
- * The tokens whose own text holds one of the texts, so that sampling can end with them: a completion that comes to one of
- * the texts in other ways is cut afterwards. None where they are too many.
- */
-export async function stopTokens(tokenizer: Tokenizer, stop: readonly string[]): Promise<number[]> {
-  if (stop.length === 0) return [];
-  const isSpelled = (token: string) => beginOf(token.replaceAll("\u2581", " "), stop) >= 0;
-  const candidates = Object.entries(tokenizer.vocabulary()).flatMap(([token, id]) => (isSpelled(token) ? [id] : []));
-  if (candidates.length > MOST_STOP_TOKENS) return [];
-  const texts = await Promise.all(candidates.map((id) => tokenizer.decode([id])));
-  return candidates.filter((_, i) => beginOf(texts[i]!, stop) >= 0).sort((a, b) => a - b);
+/** The texts as sampling looks for them, by the bytes that a vocabulary of Gemma spells its tokens in. */
+export function stopTextsOf(tokenizer: Tokenizer, stop: readonly string[], vocabSize: number): StopTexts {
+  const special = new Set(tokenizer.specialTokens);
+  const bytes: Uint8Array[] = [];
+  for (const [token, id] of Object.entries(tokenizer.vocabulary())) {
+    if (special.has(token)) continue;
+    const byte = /^<0x([0-9A-F]{2})>$/.exec(token)?.[1];
+    bytes[id] =
+      byte === undefined ? Buffer.from(token.replaceAll("\u2581", " ")) : Uint8Array.of(Number.parseInt(byte, 16));
+  }
+  return stopTexts(stop, (id) => bytes[id] ?? NOTHING, vocabSize);
 }
+
+/** Special tokens, and rows of the embedding that have no token. */
+const NOTHING = new Uint8Array();

@@ -7,6 +7,7 @@ import { listTensors } from "../model/scoring.js";
 import type { TokenList } from "../model/token-list.js";
 import { sampleTokens } from "./sampling-loop.js";
 import { planStages, type Stage } from "./sampling-stages.js";
+import type { StopTexts } from "./stop-texts.js";
 
 export type SamplingOptions = {
   /** Completions of each prompt. */
@@ -23,6 +24,8 @@ export type SamplingOptions = {
   readonly logprobTemperature: number;
   /** Tokens that end a completion. */
   readonly stopIds: readonly number[];
+  /** Texts after which no more is sampled; what a completion has behind them is for the caller to cut. @default none */
+  readonly stopTexts?: StopTexts | null;
   /** int32. The same seed and batch give the same completions. */
   readonly seed: number;
 };
@@ -42,7 +45,7 @@ export function sampleCompletions(
   options: SamplingOptions,
   stages: readonly Stage[] = planStages(prompts.layout.rows * options.samples, options.maxNewTokens),
 ): Completion[] {
-  const { samples, maxNewTokens, temperature, logprobTemperature, seed, stopIds, ...choice } = options;
+  const { samples, maxNewTokens, temperature, logprobTemperature, seed, stopIds, stopTexts, ...choice } = options;
   const { ids, logprobs } = tf.tidy(() => {
     const sampled = sampleTokens(parameters, config, listTensors(prompts), tf.scalar(seed, "int32"), {
       ...choice,
@@ -50,6 +53,7 @@ export function sampleCompletions(
       maxNewTokens,
       stages,
       stopIds,
+      stopTexts: stopTexts ? { row_V: tf.tensor1d(stopTexts.row_V), next_K: tf.tensor1d(stopTexts.next_K) } : null,
       temperature: temperature === 0 ? 0 : tf.scalar(temperature),
       logprobTemperature: logprobTemperature === 1 ? 1 : tf.scalar(logprobTemperature),
     });

@@ -13,6 +13,7 @@ import { type Choice, chooseTokens, numbersPerToken } from "./choose.js";
 import { amongAll, type Kept, keepAll, keepUnfinished, promptOf, promptsSeen, take } from "./kept.js";
 import { extendCache, lengthsOf, ownSlots, promptsOf, slotsFor, takeRows } from "./sampling-cache.js";
 import type { Stage } from "./sampling-stages.js";
+import { ENDED, START } from "./stop-texts.js";
 
 /** How the compiled call samples. */
 type Options = Choice & {
@@ -20,13 +21,16 @@ type Options = Choice & {
   readonly maxNewTokens: number;
   readonly stages: readonly Stage[];
   readonly stopIds: readonly number[];
+  /** Texts that end a completion: see stop-texts.ts. */
+  readonly stopTexts: { readonly row_V: tf.Tensor1D; readonly next_K: tf.Tensor1D } | null;
 };
 
 /** Where the loop is: i tokens of each completion are chosen, the last of them id_M. */
 type State = {
   readonly i: tf.Scalar;
   readonly id_M: tf.Tensor1D;
-  readonly isDone_M: tf.Tensor1D;
+  /** START, ENDED, or how much of a stop text is there. */
+  readonly match_M: tf.Tensor1D;
   /** Of the completions' tokens but the last. */
   readonly cache: Cache;
   readonly ids_NC: tf.Tensor2D;
@@ -50,7 +54,7 @@ export const sampleTokens = jit(function sample(
 
   /** Chooses token i of the kept completions. */
   const choose = (logits_MV: tf.Tensor2D, kept: Kept, state: Omit<State, "id_M">): State => {
-    const { i, isDone_M, cache, ids_NC, logprobs_NC } = state;
+    const { i, match_M, cache, ids_NC, logprobs_NC } = state;
     // Of all completions, so that one that is kept draws the same numbers wherever it stands.
     const uniform_CX = randomUniform(seed, i, [C, numbersPerToken(V)]);
     const { id_M, logprob_M } = chooseTokens(logits_MV, gatherRows(uniform_CX, kept.completion_M), options);
@@ -59,7 +63,7 @@ export const sampleTokens = jit(function sample(
     return {
       i: i.add(int(1)),
       id_M,
-      isDone_M: isDone_M.logicalOr(isStop(id_M, options.stopIds)),
+      match_M: matchAfter(match_M, id_M, options),
       cache,
       ids_NC: write(ids_NC, id_M),
       logprobs_NC: write(logprobs_NC, logprob_M),
@@ -71,7 +75,7 @@ export const sampleTokens = jit(function sample(
   let kept = keepAll(promptsOf(prefill.cache, block, config), B, G);
   let state = choose(gatherRows(logits_BV, promptOf(kept)), kept, {
     i: int(0),
-    isDone_M: tf.fill([C], 0, "bool"),
+    match_M: tf.fill([C], START, "int32"),
     cache: emptyCache(config, C, slotsFor(stages[0]!.slots, config)),
     ids_NC: tf.fill([N, C], 0, "int32"),
     logprobs_NC: tf.fill([N, C], 0),
@@ -82,7 +86,7 @@ export const sampleTokens = jit(function sample(
     const fewer = stages.slice(index + 1).find((next) => next.completions < completions)?.completions ?? 0;
     const [prompts, length_M, layout] = [promptsSeen(kept), take(length_B, promptOf(kept)), column(completions)];
     state = whileLoop<State>(
-      ({ i, isDone_M }) => i.lessEqual(int(Math.min(slots, N - 1))).logicalAnd(isMore(isDone_M, fewer)),
+      ({ i, match_M }) => i.lessEqual(int(Math.min(slots, N - 1))).logicalAnd(isMore(match_M, fewer)),
       ({ id_M, cache, ...rest }) => {
         const last = rest.i.sub<tf.Scalar>(int(1));
         const positions_M = length_M.add<tf.Tensor1D>(last);
@@ -107,11 +111,11 @@ function goOn(
   count: number,
   extend: (cache: Cache) => Cache,
 ): { kept: Kept; state: State } {
-  const { id_M, isDone_M, cache } = state;
+  const { id_M, match_M, cache } = state;
   if (count === id_M.shape[0]) return { kept: before, state: { ...state, cache: extend(cache) } };
-  const { kept, order_M } = keepUnfinished(before, isDone_M, count);
-  const [id, isDone] = [take(id_M, order_M), take(isDone_M, order_M)];
-  return { kept, state: { ...state, id_M: id, isDone_M: isDone, cache: extend(takeRows(cache, order_M)) } };
+  const { kept, order_M } = keepUnfinished(before, hasEnded(match_M), count);
+  const [id, match] = [take(id_M, order_M), take(match_M, order_M)];
+  return { kept, state: { ...state, id_M: id, match_M: match, cache: extend(takeRows(cache, order_M)) } };
 }
 
 /** A list of which each token is a row. */
@@ -120,8 +124,17 @@ function column(M: number) {
   return { token_BT: slot_M.reshape([M, 1]) as tf.Tensor2D, slot_M };
 }
 
-const isMore = (isDone_M: tf.Tensor1D, than: number): tf.Tensor =>
-  isDone_M.logicalNot().cast("int32").sum().greater(int(than));
+const hasEnded = (match_M: tf.Tensor1D): tf.Tensor1D => match_M.equal(int(ENDED));
+
+const isMore = (match_M: tf.Tensor1D, than: number): tf.Tensor =>
+  hasEnded(match_M).logicalNot().cast("int32").sum().greater(int(than));
+
+function matchAfter(match_M: tf.Tensor1D, id_M: tf.Tensor1D, { stopIds, stopTexts }: Options): tf.Tensor1D {
+  const ended_M = tf.fill([id_M.shape[0]], ENDED, "int32") as tf.Tensor1D;
+  const read_M =
+    stopTexts === null ? match_M : take(stopTexts.next_K, take(stopTexts.row_V, id_M).add<tf.Tensor1D>(match_M));
+  return tf.where(isStop(id_M, stopIds), ended_M, read_M);
+}
 
 /** Which of the ids are stop tokens. */
 export const isStop = (id_M: tf.Tensor1D, stopIds: readonly number[]): tf.Tensor1D =>

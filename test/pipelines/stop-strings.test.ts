@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Tokenizer } from "../../model/tokenizer.js";
-import { cutAtStop, stopTokens } from "../../pipelines/stop-strings.js";
+import { cutAtStop, stopTextsOf } from "../../pipelines/stop-strings.js";
+import { ENDED, START } from "../../student/stop-texts.js";
 
 /** A vocabulary of four texts. */
 const texts = ["ab", "c\n", "\n", "d"];
@@ -22,29 +23,27 @@ describe("cutAtStop", () => {
   });
 });
 
-describe("stopTokens", () => {
-  /** As a vocabulary of sentencepiece spells them: blanks are U+2581, and some tokens are spelled but decode to nothing. */
-  const vocabulary = { a: 0, "\u2581b": 1, "c\n": 2, "\n": 3, "<end\n>": 4, d: 5 };
-  const decoded = ["a", " b", "c\n", "\n", "", "d"];
-  const spelled = {
-    vocabulary: () => vocabulary,
-    decode: async (ids: readonly number[]) => ids.map((id) => decoded[id]).join(""),
-  } as Partial<Tokenizer> as Tokenizer;
+describe("stopTextsOf", () => {
+  /** As a vocabulary of Gemma spells them: blanks are U+2581, bytes <0x..>; special tokens decode to nothing. */
+  const vocabulary = { a: 0, "\u2581b": 1, "c\n": 2, "\n": 3, "<end\n>": 4, d: 5, "<0xC3>": 6, "<0xA9>": 7 };
+  const spelled = { vocabulary: () => vocabulary, specialTokens: ["<end\n>"] } as Partial<Tokenizer> as Tokenizer;
+  /** How many of the ids sampling goes through. */
+  const read = (stop: string[], ids: number[]) => {
+    const { row_V, next_K } = stopTextsOf(spelled, stop, 10);
+    let [state, count] = [START, 0];
+    for (; state !== ENDED && count < ids.length; count++) state = next_K[row_V[ids[count]!]! + state]!;
+    return state === ENDED ? count : null;
+  };
 
-  test("are the tokens whose own text holds one of the texts", async () => {
-    expect(await stopTokens(spelled, ["\n"])).toEqual([2, 3]);
-    expect(await stopTokens(spelled, [" b", "d"])).toEqual([1, 5]);
-    expect(await stopTokens(spelled, ["ab"])).toEqual([]);
-    expect(await stopTokens(spelled, [])).toEqual([]);
-  });
-
-  test("are none where they are more than 128", async () => {
-    const of = (count: number): Tokenizer => ({
-      ...spelled,
-      vocabulary: () => Object.fromEntries(Array.from({ length: count }, (_, id) => [`x${id}`, id])),
-      decode: async () => "x",
-    });
-    expect((await stopTokens(of(128), ["x"])).length).toBe(128);
-    expect(await stopTokens(of(129), ["x"])).toEqual([]);
+  test.each<[string, string[], number[], number | null]>([
+    ["a token that is one", ["d"], [0, 5, 0], 2],
+    ["a token that holds one", ["\n"], [0, 2, 0], 2],
+    ["one of several tokens", ["a bc"], [0, 0, 1, 2, 5], 4],
+    ["of two the first that is whole", ["dd", "b\n"], [1, 3, 5, 5], 2],
+    ["across special tokens and rows without a token", ["ad"], [0, 4, 9, 5], 4],
+    ["a letter in bytes", ["d\u00e9"], [5, 6, 7], 3],
+    ["none", ["ad"], [0, 1, 5, 4], null],
+  ])("finds %s", (_, stop, ids, count) => {
+    expect(read(stop, ids)).toBe(count);
   });
 });

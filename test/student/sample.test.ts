@@ -11,6 +11,7 @@ import { createParameters, disposeParameters, type Parameters, readParameters } 
 import { EMBEDDING } from "../../model/shapes.js";
 import { loadWeights } from "../../model/weights.js";
 import { type Completion, type SamplingOptions, sampleCompletions } from "../../student/sample.js";
+import { stopTexts } from "../../student/stop-texts.js";
 import { completionLogprobsAlone, logitsAlone, logSoftmax } from "../model/alone.js";
 import { fixture, readGolden } from "../model/golden.js";
 
@@ -129,6 +130,17 @@ describe("a completion", () => {
     const lengths = stopped.map(({ length }) => length);
     expect(Math.min(...lengths)).toBeLessThanOrEqual(3);
     expect(Math.max(...lengths)).toBe(greedy.maxNewTokens);
+  });
+
+  test("that comes to a stop text is sampled no further, however many tokens spell it", () => {
+    const spelled = (ids: number[]) => ids.map((id) => `${id},`).join("");
+    const [prompt] = prompts;
+    const whole = sample([prompt!], {})[0]!.ids;
+    const texts = stopTexts([spelled(whole.slice(0, 4))], (id) => Buffer.from(spelled([id])), config.vocabSize);
+    // What was not sampled is 0.
+    expect(sample([prompt!], { stopTexts: texts })[0]!.ids).toEqual(whole.map((id, n) => (n < 4 ? id : 0)));
+    const other = stopTexts(["none"], (id) => Buffer.from(spelled([id])), config.vocabSize);
+    expect(sample([prompt!], { stopTexts: other })[0]!.ids).toEqual(whole);
   });
 
   test.each([1, 9])("of at most %i tokens is the beginning of a longer one", (maxNewTokens) => {

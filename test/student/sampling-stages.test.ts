@@ -6,9 +6,10 @@ import { type ModelConfig, readModelConfig } from "../../model/config.js";
 import { createParameters, disposeParameters, type Parameters } from "../../model/parameters.js";
 import { loadWeights } from "../../model/weights.js";
 import { amongAll, type Kept, keepAll, keepUnfinished, promptsSeen } from "../../student/kept.js";
-import { type Completion, sampleCompletions } from "../../student/sample.js";
+import { type Completion, type SamplingOptions, sampleCompletions } from "../../student/sample.js";
 import type { Prompts } from "../../student/sampling-cache.js";
 import { planStages, type Stage } from "../../student/sampling-stages.js";
+import { stopTexts } from "../../student/stop-texts.js";
 import { fixture } from "../model/golden.js";
 
 describe("planStages", () => {
@@ -155,10 +156,21 @@ describe("completions", () => {
   ];
   const N = 21;
 
-  function sample(samples: number, stopIds: number[], stages: Stage[]): Completion[] {
+  function sample(
+    samples: number,
+    stopIds: number[],
+    stages: Stage[],
+    more: Partial<SamplingOptions> = {},
+  ): Completion[] {
     const list = listPrompts(prompts, sizesOf(prompts, { rows: prompts.length, samples, maxNewTokens: N }));
     const choice = { temperature: 1, topK: 0, topP: 1, logprobTemperature: 1, seed: 3 };
-    return sampleCompletions(parameters, config, list, { ...choice, samples, maxNewTokens: N, stopIds }, stages);
+    return sampleCompletions(
+      parameters,
+      config,
+      list,
+      { ...choice, samples, maxNewTokens: N, stopIds, ...more },
+      stages,
+    );
   }
 
   /** Stop tokens that some completions have early, others late or never. */
@@ -191,6 +203,19 @@ describe("completions", () => {
       const lengths = expected.map(({ ids }) => ids.length);
       expect(new Set(lengths).size).toBeGreaterThan(2);
     });
+  });
+
+  test("that come to a stop text are the same in stages", () => {
+    const full = { completions: 12, slots: N - 1 };
+    const texts = stopsOf(3).map((id) => `${id},`);
+    const stopping = { stopTexts: stopTexts(texts, (id) => Buffer.from(`${id},`), config.vocabSize) };
+    const upToText = (completions: Completion[]) =>
+      completions.map(({ ids, logprobs }) => {
+        const end = ids.findIndex((id) => texts.includes(`${id},`)) + 1 || ids.length;
+        return { ids: ids.slice(0, end), logprobs: logprobs.slice(0, end) };
+      });
+    const stages = [{ ...full, slots: 4 }, full, { ...full, completions: 3 }];
+    expectSame(upToText(sample(3, [], stages, stopping)), upToText(sample(3, [], [full])));
   });
 
   test("in stages are the same where nothing ends, and where everything ends at once", () => {
