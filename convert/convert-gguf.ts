@@ -2,6 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { byteLength, fromFloat32, type StreamedTensor, writeCheckpoint } from "safetensors-ts";
+import { needingRoom } from "../model/disk.js";
 import { ModelError } from "../model/errors.js";
 import type { Dtype } from "../model/json.js";
 import { replaceFolder, STORED_AS } from "../model/save.js";
@@ -41,10 +42,12 @@ export async function convertGguf({
     const tensors = places.map((place) => streamed(file, place, dtype, onPart));
     const total = tensors.reduce((sum, tensor) => sum + byteLength(tensor), 0);
     onProgress(0, total);
-    await replaceFolder(out, async (partial) => {
-      for (const [name, text] of Object.entries(files)) await writeFile(join(partial, name), text);
-      await writeCheckpoint(partial, tensors, { shardSize });
-    });
+    await needingRoom(out, total, () =>
+      replaceFolder(out, async (partial) => {
+        for (const [name, text] of Object.entries(files)) await writeFile(join(partial, name), text);
+        await writeCheckpoint(partial, tensors, { shardSize });
+      }),
+    );
   } finally {
     await file.close();
   }

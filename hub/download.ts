@@ -2,6 +2,7 @@
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
+import { isDiskFull } from "../model/disk.js";
 import { deepestMessage } from "../teacher/http-call.js";
 import { HubError, HubUnavailableError } from "./errors.js";
 import { type Fetch, type RequestOptions, retrying } from "./request.js";
@@ -165,10 +166,9 @@ async function write(
       done += (await handle.write(chunk, done, chunk.length - done, position + done)).bytesWritten;
     }
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code !== "ENOSPC" && code !== "EDQUOT") throw error;
+    if (!isDiskFull(error)) throw error;
     throw new HubError(
-      `${repo}: ${name} needs ${size - position} more bytes, and the disk is full (${message}): free some, or set ` +
+      `${repo}: ${name} needs ${size - position} more bytes, and the disk is full (${error.message}): free some, or set ` +
         "HF_HUB_CACHE to a folder on another disk; the same command goes on where it stopped",
       undefined,
       { cause: error },

@@ -3,6 +3,7 @@ import { mkdir, readFile, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import type PQueue from "p-queue";
 import { INDEX_NAME } from "safetensors-ts";
+import { megabytes } from "../model/disk.js";
 import { isFile } from "../model/json.js";
 import { blobPath, findCached, linkBlob, repoFolder, snapshotFolder, writeRef } from "./cache.js";
 import { downloadFile, partialPath, type RemoteFile } from "./download.js";
@@ -191,9 +192,7 @@ async function checkSpace(repo: string, folder: string, needed: number): Promise
   const { bavail, bsize } = await statfs(folder);
   if (needed <= bavail * bsize) return;
   throw new HubError(
-    `${repo}: needs ${gigabytes(needed)}, and the disk of ${folder} has ${gigabytes(bavail * bsize)}: free some, or set ` +
+    `${repo}: needs ${megabytes(needed)}, and the disk of ${folder} has ${megabytes(bavail * bsize)}: free some, or set ` +
       "HF_HUB_CACHE to a folder on another disk",
   );
 }
-
-const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;

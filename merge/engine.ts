@@ -1,10 +1,8 @@
 // Merges checkpoint folders into a checkpoint folder, in parts: memory holds megabytes, never a model or a tensor.
 import { existsSync } from "node:fs";
-import { statfs } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { dirname, resolve } from "node:path";
 import { byteLength } from "safetensors-ts";
-import { ModelError } from "../model/errors.js";
+import { needingRoom } from "../model/disk.js";
 import { replaceFolder } from "../model/save.js";
 import { checkUnchanged, identityOf } from "./identity.js";
 import type { Plan } from "./plan.js";
@@ -61,18 +59,7 @@ export async function mergeInto(
     await checkUnchanged(plan, shardSize, identity);
     await writeFiles(partial, lines);
   };
-  try {
-    await replaceFolder(out, write, { resume, isKeptAfter: () => resume || signal?.aborted === true });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
-    throw await noSpace(out, bytes, error as Error);
-  }
+  await needingRoom(out, bytes, () =>
+    replaceFolder(out, write, { resume, isKeptAfter: () => resume || signal?.aborted === true }),
+  );
 }
-
-async function noSpace(out: string, bytes: number, cause: Error): Promise<ModelError> {
-  const { bavail, bsize } = await statfs(dirname(resolve(out)));
-  const needed = `the model takes ${megabytes(bytes)}, ${megabytes(bavail * bsize)} are free`;
-  return new ModelError(out, `cannot be written, the disk is full: ${needed}`, { cause });
-}
-
-const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6).toLocaleString("en-US")} MB`;

@@ -4,7 +4,9 @@
  * depend on.
  */
 import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, readSync, rmSync, writeSync } from "node:fs";
+import { isDiskFull } from "../model/disk.js";
 import { runBatches } from "./batch-steps.js";
+import { UserError } from "./errors.js";
 import type { TaskContext } from "./events.js";
 import { openReplacement, removeLeftovers, writeFileAtomic } from "./files.js";
 import type { Identity } from "./identity.js";
@@ -52,6 +54,10 @@ export async function writeRows<T>(work: RowWork<T>, context: TaskContext): Prom
     };
     await runBatches(stage, rows, size, context, step, Math.ceil(partial.rows() / size));
     await partial.finish(onResult);
+  } catch (error) {
+    if (!isDiskFull(error)) throw error;
+    const problem = `${out}: cannot be written, the disk is full: free some; the same command goes on where it stopped`;
+    throw new UserError(problem, { cause: error });
   } finally {
     partial.close();
   }

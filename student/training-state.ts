@@ -10,6 +10,7 @@
 import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fromFloat32, openSafetensors, toFloat32, writeSafetensors } from "safetensors-ts";
+import { isDiskFull } from "../model/disk.js";
 
 export interface StateTensor {
   readonly shape: readonly number[];
@@ -188,8 +189,6 @@ async function syncFolder(path: string): Promise<void> {
     await folder.close();
   }
 }
-
-const isDiskFull = (error: unknown) => ["ENOSPC", "EDQUOT"].includes((error as NodeJS.ErrnoException).code ?? "");
 
 function diskFull(dir: string, state: TrainingState, kept: string | undefined, cause: unknown): Error {
   const tensors = GROUPS.flatMap((group) => Object.values(state[group]));

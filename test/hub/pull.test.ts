@@ -276,7 +276,7 @@ describe("a download", () => {
     hub.addModel("org/huge", { ...SMALL_FILES, "model.safetensors": LARGE });
     hub.listedSizes["model.safetensors"] = 1e18;
     await expect(pull("org/huge")).rejects.toThrow(
-      /^org\/huge: needs 1000000000\.0 GB, and the disk of .*models--org--huge has \d+\.\d GB: free some, or set HF_HUB_CACHE to a folder on another disk$/,
+      /^org\/huge: needs 1,000,000,000,000 MB, and the disk of .*models--org--huge has [\d,]+ MB: free some, or set HF_HUB_CACHE to a folder on another disk$/,
     );
     delete hub.listedSizes["model.safetensors"];
   });

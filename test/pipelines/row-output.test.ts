@@ -1,7 +1,16 @@
 /** Results of rows on the disk: a run that was stopped goes on, and one of other parameters begins anew. */
-import { appendFileSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { UserError } from "../../pipelines/errors.js";
 import type { Identity } from "../../pipelines/identity.js";
 import { type RowWork, writeRows } from "../../pipelines/row-output.js";
 import { newFolder, taskContext } from "./command.js";
@@ -35,7 +44,7 @@ async function write(
   };
   const stopped = await writeRows(work, context).then(
     () => false,
-    () => true,
+    (error: Error) => error.message === "stopped" || error,
   );
   const notes = context.events.flatMap((event) => (event.type === "note" ? [event.text] : []));
   return { computed, handed, stopped, notes, events: context.events };
@@ -47,6 +56,19 @@ describe("a file", () => {
     expect(await write(out)).toMatchObject({ computed: [0, 1, 2], handed: whole.split(/(?<=\n)/), stopped: false });
     expect(readFileSync(out, "utf8")).toBe(whole);
     expect(listed(out)).toEqual(["out.jsonl"]);
+  });
+
+  test("on a full disk is told; once there is room, what was computed is not computed again", async () => {
+    const out = newOut();
+    symlinkSync("/dev/full", `${out}.${process.pid}.tmp`);
+    expect(await write(out)).toMatchObject({
+      computed: [0, 1, 2],
+      stopped: new UserError(
+        `${out}: cannot be written, the disk is full: free some; the same command goes on where it stopped`,
+      ),
+    });
+    expect(await write(out)).toMatchObject({ computed: [], stopped: false });
+    expect(readFileSync(out, "utf8")).toBe(whole);
   });
 
   test("stays what it was until all rows are there; what was computed stands beside it", async () => {
