@@ -56,7 +56,7 @@ export async function readNf4(
     return info.name;
   };
   const bytes = async (...of: Parameters<typeof part>) => checkpoint.read(part(...of));
-  const floats = async (end: string, length: number) => checkpoint.readFloat32(part(end, "F32", length));
+  const floats = async (end: string, length: number) => finite(dir, checkpoint, part(end, "F32", length));
   const table = async (end: string, values: Float32Array) => {
     if ((await floats(end, values.length)).some((value, i) => Math.abs(value - values[i]!) > 1e-6)) {
       throw new ModelError(dir, `tensor "${name}${end}" holds other values than bitsandbytes' table of that name`);
@@ -92,6 +92,13 @@ export async function readNf4(
   };
 }
 
+async function finite(dir: string, checkpoint: Checkpoint, name: string): Promise<Float32Array> {
+  const values = await checkpoint.readFloat32(name);
+  const wrong = values.find((value) => !Number.isFinite(value));
+  if (wrong === undefined) return values;
+  throw new ModelError(dir, `tensor "${name}" holds ${wrong}, expected finite numbers`);
+}
+
 async function readState(dir: string, checkpoint: Checkpoint, infos: Infos, name: string): Promise<JsonObject> {
   const key = [...infos.keys()].find((other) => other.startsWith(`${name}${STATE}`));
   if (key === undefined) {
@@ -109,22 +116,35 @@ async function readState(dir: string, checkpoint: Checkpoint, infos: Infos, name
   }
 }
 
+/** What `weight_format` is where codes stand row after row; older versions have orders of single kinds of GPUs, too. */
+const ROW_BY_ROW = 0;
+
 /** A matrix in 8 bits: bitsandbytes keeps the absmax of each row, of which a scale is a 127th. */
 export async function readInt8(
   dir: string,
   checkpoint: Checkpoint,
   infos: Infos,
   name: string,
-  [rows]: readonly number[],
+  shape: readonly number[],
 ): Promise<Int8> {
+  const codes = infos.get(name)!;
+  const [rows] = shape;
   const key = name.replace(/\.weight$/, ".SCB");
   const info = infos.get(key);
   if (info?.dtype !== "F32" || `${info.shape}` !== `${rows}`) {
     const got = info ? `is ${info.dtype} [${info.shape}]` : "is missing";
     throw new ModelError(dir, `tensor "${key}" ${got}, expected F32 [${rows}] for the 8 bits of "${name}"`);
   }
-  const bytes = await checkpoint.read(infos.get(name)!.name);
-  const absmax = await checkpoint.readFloat32(info.name);
+  if (`${codes.shape}` !== `${shape}`) {
+    throw new ModelError(dir, `tensor "${codes.name}" has shape [${codes.shape}], expected [${shape}] by config.json`);
+  }
+  const format = infos.get(name.replace(/\.weight$/, ".weight_format"));
+  const order = format === undefined ? ROW_BY_ROW : (await checkpoint.read(format.name))[0];
+  if (order !== ROW_BY_ROW) {
+    throw new ModelError(dir, `tensor "${format?.name}" is ${order}, expected ${ROW_BY_ROW}: codes row after row`);
+  }
+  const bytes = await checkpoint.read(codes.name);
+  const absmax = await finite(dir, checkpoint, info.name);
   return {
     codes: new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length),
     scale: absmax.map((most) => most / 127),

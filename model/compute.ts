@@ -4,6 +4,13 @@
 export const COMPUTE_DTYPES = ["float32", "bfloat16"] as const;
 export type ComputeDtype = (typeof COMPUTE_DTYPES)[number];
 
+/** Fewer bits than a checkpoint has, for matrices that do not learn (docs/quantisation.md). */
+export type Quantisation = "nf4" | "int8";
+
+/** What `load_in_4bit` and `load_in_8bit` stand for, of which at most one is true. */
+export const quantisationOf = (in4bit = false, in8bit = false): Quantisation | null =>
+  in4bit ? "nf4" : in8bit ? "int8" : null;
+
 /** Logits that exist at one time, in elements: 128 MB. */
 export const MAX_LOGITS = 2 ** 25;
 /** Scores of attention that exist at one time, in elements: 64 MB. */
@@ -16,11 +23,13 @@ export type Segment = { readonly first: number; readonly count: number };
 
 export type Compute = {
   readonly dtype: ComputeDtype;
+  /** What the layers' matrices are kept in; null: what they are computed in, unless weights are loaded otherwise. */
+  readonly quantised: Quantisation | null;
   /** All layers, in loops; null: one after the other. */
   readonly segments: readonly Segment[] | null;
 };
 
-export const PLAIN: Compute = { dtype: "float32", segments: null };
+export const PLAIN: Compute = { dtype: "float32", quantised: null, segments: null };
 
 /** Layers in as few segments as there can be: neighbours are in one where `kindOf` says the same of them. */
 export function segmentsOf(layers: number, kindOf: (layer: number) => string): Segment[] {

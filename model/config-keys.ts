@@ -24,7 +24,7 @@ export function idList(value: unknown): number[] | undefined {
 const isId = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 const isPositive = (value: unknown): value is number => typeof value === "number" && value > 0;
 const isPositiveInteger = (value: unknown): value is number => isId(value) && value > 0;
-const isObject = (value: unknown): value is JsonObject =>
+export const isObject = (value: unknown): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 const orNull =
   <T>(isValid: (value: unknown) => value is T) =>

@@ -3,7 +3,7 @@
  * queries and keys are normalised, nothing is capped.
  */
 import type { Family } from "./config.js";
-import { type ByType, type Keys, LAYER_TYPES, type Rope } from "./config-keys.js";
+import { type ByType, isObject, type Keys, LAYER_TYPES, type Rope } from "./config-keys.js";
 import { ModelError } from "./errors.js";
 import type { JsonObject } from "./json.js";
 
@@ -39,7 +39,7 @@ function ropes(raw: JsonObject, rope: Keys["rope"], fail: Keys["fail"]): ByType<
       sliding_attention: rope("rope_local_base_freq", null, local),
     };
   }
-  const isByType = Object.keys(byType).every((name) => LAYER_TYPES.some((type) => type === name));
+  const isByType = isObject(byType) && Object.keys(byType).every((name) => LAYER_TYPES.some((type) => type === name));
   if (!isByType) fail("rope_parameters", `an object with ${LAYER_TYPES.join(" and ")}`);
   const { full_attention, sliding_attention } = byType as Partial<ByType<unknown>>;
   return {
@@ -50,7 +50,7 @@ function ropes(raw: JsonObject, rope: Keys["rope"], fail: Keys["fail"]): ByType<
 
 /** The text part of a model that sees images as well: its `text_config`, with the token ids that stand beside it. */
 export function gemma3(path: string, { text_config: text, ...whole }: JsonObject): JsonObject {
-  if (typeof text !== "object" || text === null || Array.isArray(text)) {
+  if (!isObject(text)) {
     const got = text === undefined ? "absent" : JSON.stringify(text);
     throw new ModelError(path, `"text_config" is ${got}, expected an object, the config of the text part`);
   }

@@ -1,12 +1,12 @@
 /** A model folder with its weights on the device. */
 import type { Variable } from "tfjs-jit";
 import type { Adapter } from "./adapter.js";
-import type { ComputeDtype } from "./compute.js";
+import type { Compute, ComputeDtype } from "./compute.js";
 import { computedAs, type ModelConfig } from "./config.js";
 import { type ModelFolder, openModel } from "./load.js";
 import { disposeParameters, isCompact, layersAlike, type Parameters, variableOf } from "./parameters.js";
 import { partNames } from "./quantised.js";
-import { readAdapterWeights, readWeights, type Storage } from "./weights.js";
+import { quantisedIn, readAdapterWeights, readWeights, type Storage } from "./weights.js";
 
 export type LoadedModel = { readonly folder: ModelFolder; readonly parameters: Parameters };
 
@@ -35,7 +35,7 @@ export async function loadModel(
  */
 export async function loadParameters(
   { dir, config, adapter = null }: Pick<ModelFolder, "dir" | "config"> & Partial<Pick<ModelFolder, "adapter">>,
-  storageOf: (name: string) => Storage = () => config.compute.dtype,
+  storageOf: (name: string) => Storage = storageFor(config.compute),
 ): Promise<{ config: ModelConfig; parameters: Parameters }> {
   const parameters: Record<string, Variable> = {};
   try {
@@ -49,6 +49,9 @@ export async function loadParameters(
   const segments = isCompact(parameters) ? layersAlike(parameters) : null;
   return { config: computedAs(config, { segments }), parameters };
 }
+
+const storageFor = ({ dtype, quantised }: Compute): ((name: string) => Storage) =>
+  quantised === null ? () => dtype : quantisedIn(quantised);
 
 /** Adds an adapter's matrices, and puts what it stores whole in the place of the model's. */
 async function addAdapter(parameters: Record<string, Variable>, adapter: Adapter): Promise<void> {

@@ -3,6 +3,7 @@ import { type FileTensor, openCheckpoint, openSafetensors, type TensorInfo, toFl
 import { bfloat16Tensor, tf, toBfloat16 } from "tfjs-jit";
 import type { Adapter } from "./adapter.js";
 import { partsOf, readInt8, readNf4 } from "./bitsandbytes.js";
+import type { Quantisation } from "./compute.js";
 import type { ModelConfig } from "./config.js";
 import { ModelError } from "./errors.js";
 import { isLayerMatrix, loraNames } from "./lora.js";
@@ -14,13 +15,14 @@ type Checkpoint = Awaited<ReturnType<typeof openCheckpoint>>;
 
 /**
  * What a tensor is kept in on the device: "stored" is bfloat16 where the checkpoint is, else float32. A matrix in nf4 or int8
- * is several tensors (quantised.ts). One that the checkpoint has in 4 or 8 bits stays in these whatever is asked.
+ * is several tensors (quantised.ts). One that the checkpoint has in 4 or 8 bits stays in these; asked for
+ * in the others it is an error.
  */
 export type Storage = "float32" | "bfloat16" | "stored" | "nf4" | "int8";
 
 /** A quantised base: the layers' matrices in `kind`, the embedding in int8, the rest as it is stored. */
 export const quantisedIn =
-  (kind: "nf4" | "int8") =>
+  (kind: Quantisation) =>
   (name: string): Storage =>
     name === EMBEDDING ? "int8" : isLayerMatrix(name) ? kind : "stored";
 
@@ -38,7 +40,7 @@ export async function* readWeights(
   try {
     const shapes = parameterShapes(config);
     const infos = textTensors(checkpoint.tensors);
-    checkHeaders(dir, infos, shapes);
+    checkHeaders(dir, infos, shapes, storageOf);
     await checkHead(dir, checkpoint, infos);
     for (const [name, shape] of Object.entries(shapes)) {
       const storage = storageOf(name);
@@ -131,12 +133,7 @@ const partsNamed = (name: string, parts: Parts): [name: string, weight: tf.Tenso
 /** Values that are quantised at a time, in float32: of an embedding there are gigabytes. A multiple of a block's. */
 const CHUNK = 2 ** 22;
 
-async function quantised(
-  dir: string,
-  checkpoint: Checkpoint,
-  info: TensorInfo,
-  storage: "nf4" | "int8",
-): Promise<Parts> {
+async function quantised(dir: string, checkpoint: Checkpoint, info: TensorInfo, storage: Quantisation): Promise<Parts> {
   const [rows, columns] = info.shape as [number, number];
   const size = rows * columns;
   const [isPacked, whole] =
@@ -191,12 +188,18 @@ function textTensors(tensors: readonly TensorInfo[]): Map<string, TensorInfo> {
   return new Map(named.flatMap(([name, info]) => (name === null ? [] : [[name, info]])));
 }
 
-function checkHeaders(dir: string, infos: ReadonlyMap<string, TensorInfo>, shapes: Record<string, number[]>): void {
+function checkHeaders(
+  dir: string,
+  infos: ReadonlyMap<string, TensorInfo>,
+  shapes: Record<string, number[]>,
+  storageOf: (name: string) => Storage,
+): void {
   const expected: Record<string, number[]> = infos.has(HEAD) ? { ...shapes, [HEAD]: shapes[EMBEDDING]! } : shapes;
   const parts = new Set<string>();
   for (const [name, shape] of Object.entries(expected)) {
     const info = infos.get(name);
     if (info !== undefined && isLayerMatrix(name) && (info.dtype === "U8" || info.dtype === "I8")) {
+      checkBits(dir, info, storageOf(name));
       // Their shapes are checked with their other parts, when they are read.
       for (const part of partsOf(name, info, infos)) parts.add(part);
       continue;
@@ -213,6 +216,14 @@ function checkHeaders(dir: string, infos: ReadonlyMap<string, TensorInfo>, shape
   if (unexpected) {
     throw new ModelError(dir, `tensor "${unexpected[1].name}" is no part of the model that config.json describes`);
   }
+}
+
+/** What is in 4 bits is not in 8 bits, and the other way round. */
+function checkBits(dir: string, { name, dtype }: TensorInfo, storage: Storage): void {
+  const [bits, others] = dtype === "U8" ? [4, 8] : [8, 4];
+  if (storage !== (bits === 4 ? "int8" : "nf4")) return;
+  const expected = `expected load_in_${bits}bit or neither, got load_in_${others}bit`;
+  throw new ModelError(dir, `tensor "${name}" is in ${bits} bits (bitsandbytes): ${expected}`);
 }
 
 /** A head that differs from the embedding is another model: transformers would not tie them. */

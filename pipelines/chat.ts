@@ -1,7 +1,7 @@
 /** `heddle chat`: a conversation with a model in the terminal. */
 import { Command } from "@commander-js/extra-typings";
 import { integer, modelFolder, number, share } from "./flags.js";
-import { adapterOption, dtypeOption } from "./row-command.js";
+import { adapterOption, dtypeOption, in4bitOption, in8bitOption } from "./row-command.js";
 
 const help = `
 Each line is a message. /reset begins a new conversation, /exit or Ctrl-D leaves; Ctrl-C ends an answer, and leaves where
@@ -24,6 +24,8 @@ export const chatCommand = new Command("chat")
   .option("--top-p <p>", "sample among the likeliest tokens that hold this share of the probability", share, 0.95)
   .option("--seed <n>", "same seed, same answers (default: another each time)", integer(0, 2 ** 31 - 1))
   .addOption(dtypeOption())
+  .addOption(in4bitOption())
+  .addOption(in8bitOption())
   .addHelpText("after", help)
   .action(async ({ system = null, seed = Math.floor(Math.random() * 2 ** 31), ...options }) => {
     const { chat } = await import("./chat-terminal.js");

@@ -1,7 +1,7 @@
 /** Rows of data as token ids of one model: what `heddle score`, `generate` and `eval` work on. Checked before anything runs. */
 import { answerMessage, DataError, parseRows, place, type Row, type RowOptions, readData } from "../distill/data.js";
 import { encodeCompletions, promptIds, promptWith } from "../distill/encode.js";
-import type { ComputeDtype } from "../model/compute.js";
+import { type Compute, type ComputeDtype, quantisationOf } from "../model/compute.js";
 import type { ModelFolder } from "../model/load.js";
 import type { ScoreRequest } from "../teacher/teacher.js";
 
@@ -10,8 +10,22 @@ export type EncodedRow = { readonly row: Row; readonly ids: readonly number[] };
 /** A row, and for each choice the tokens of prompt and choice; those of the choice are ids[from], ids[from + 1], ... */
 export type EncodedChoices = { readonly row: Row; readonly choices: readonly ScoreRequest[] };
 
-/** A model folder, the folder of an adapter on it, if any, and what its weights are kept and multiplied in (float32 unless told otherwise). */
-export type ModelOptions = { readonly model: string; readonly adapter?: string | null; readonly dtype?: ComputeDtype };
+/** How a model is loaded, as the flags say it. */
+export type LoadOptions = {
+  /** What its weights are kept and multiplied in. @default "float32" */
+  readonly dtype?: ComputeDtype;
+  /** Its matrices are kept in NF4, or in int8: at most one of the two. @default false */
+  readonly loadIn4bit?: boolean;
+  readonly loadIn8bit?: boolean;
+};
+
+/** A model folder, and the folder of an adapter on it, if any. */
+export type ModelOptions = LoadOptions & { readonly model: string; readonly adapter?: string | null };
+
+export const computeOf = ({ dtype = "float32", loadIn4bit, loadIn8bit }: LoadOptions): Partial<Compute> => ({
+  dtype,
+  quantised: quantisationOf(loadIn4bit, loadIn8bit),
+});
 
 /** What to read, and how it is read. */
 export type DataOptions = RowOptions & {

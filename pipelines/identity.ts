@@ -7,16 +7,17 @@ import type { ModelFolder } from "../model/load.js";
 /** By the names of parameters; plain JSON. */
 export type Identity = Readonly<Record<string, unknown>>;
 
-/** Of a task on a model, with an adapter or without, and the text of its rows. */
+/** Of a task on a model, with an adapter or without, as it is computed, and the text of its rows. */
 export const identityOf = (
   task: string,
-  { dir, adapter }: Pick<ModelFolder, "dir" | "adapter">,
+  { dir, adapter, config: { compute } }: Pick<ModelFolder, "dir" | "adapter" | "config">,
   text: string,
   options: object,
 ): Identity => ({
   task,
   model: modelDigest(dir),
   ...(adapter === null ? {} : { adapter: modelDigest(adapter.path) }),
+  compute,
   data: digest(text),
   ...options,
 });

@@ -23,6 +23,15 @@ export const dtypeOption = () =>
     .choices(COMPUTE_DTYPES)
     .default("float32" as const);
 
+/** Loads the weights in fewer bits; the words are those of the configs' keys. At most one of the two. */
+export const in4bitOption = () =>
+  new Option(
+    "--load-in-4bit",
+    "keep the layers' matrices in NF4, the embedding in int8: 1.64 GB for 2B (docs/quantisation.md)",
+  ).conflicts("loadIn8bit");
+
+export const in8bitOption = () => new Option("--load-in-8bit", "keep all matrices in int8");
+
 export const adapterOption = () =>
   new Option(
     "--adapter <dir>",
@@ -40,6 +49,8 @@ export const rowCommand = (name: string, help: string) =>
     .addOption(adapterOption())
     .option("--batch-size <n>", "rows at once", integer(1), 8)
     .addOption(dtypeOption())
+    .addOption(in4bitOption())
+    .addOption(in8bitOption())
     .addOption(
       new Option("--system <policy>", "what a system message leads to: fold puts its text first")
         .choices(["error", "fold", "drop"] as const)

@@ -5,7 +5,6 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
 import { hubName } from "../hub/name.js";
-import type { ComputeDtype } from "../model/compute.js";
 import { openWeights } from "../model/load.js";
 import { loadTokenizer } from "../model/tokenizer.js";
 import { batchingScore } from "../teacher/batching.js";
@@ -13,15 +12,12 @@ import type { ServedModel } from "../teacher/completion-request.js";
 import { teacherApp } from "../teacher/server.js";
 import type { TokenScores } from "../teacher/teacher.js";
 import { tokenizerSha256 } from "../teacher/tokenizer-hash.js";
+import type { ModelOptions } from "./encoded-rows.js";
 import { UserError } from "./errors.js";
 import { startHost } from "./process.js";
 import { restartingHost } from "./restarting-host.js";
 
-export interface ServeOptions {
-  /** Model folder. */
-  model: string;
-  /** Folder of an adapter on it. */
-  adapter?: string;
+export interface ServeOptions extends ModelOptions {
   host: string;
   /** 0: any free one. */
   port: number;
@@ -29,7 +25,6 @@ export interface ServeOptions {
   maxLogprobs: number;
   maxBatchTokens: number;
   fixedShapes: boolean;
-  dtype?: ComputeDtype;
 }
 
 const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -38,7 +33,7 @@ const CHILD_GRACE_MS = 300;
 
 /**
  * Serves until Ctrl-C or SIGTERM, then ends the process with code 0. `task` is the compiled module of the child: its
- * open({ model, adapter, dtype }) returns the function from a Batch to TokenScores, one for each of the batch's requests.
+ * open(ModelOptions) returns the function from a Batch to TokenScores, one for each of the batch's requests.
  */
 export async function serveModel(options: ServeOptions, task: URL): Promise<void> {
   const stopped = stopSignal();
@@ -46,12 +41,12 @@ export async function serveModel(options: ServeOptions, task: URL): Promise<void
   const { vocabSize, maxPositionEmbeddings: maxModelLen, bosTokenId } = config;
   const sha256 = await tokenizerSha256(dir);
   const encode = await textEncoder(dir, bosTokenId);
-  const { maxBatchTokens, fixedShapes } = options;
+  const { maxBatchTokens, fixedShapes, dtype, loadIn4bit, loadIn8bit } = options;
 
   const served = options.adapter ?? options.model;
   const modelName = hubName(served) ?? served;
   const scorer = restartingHost(
-    () => startHost(task, { model: dir, adapter: adapter?.path, dtype: options.dtype }),
+    () => startHost(task, { dtype, loadIn4bit, loadIn8bit, model: dir, adapter: adapter?.path } satisfies ModelOptions),
     say,
   );
   const app = teacherApp({

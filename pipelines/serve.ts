@@ -1,7 +1,7 @@
 /** `heddle serve`: a model over HTTP, as a teacher for other students. */
 import { Command } from "@commander-js/extra-typings";
 import { integer, modelFolder } from "./flags.js";
-import { adapterOption, dtypeOption } from "./row-command.js";
+import { adapterOption, dtypeOption, in4bitOption, in8bitOption } from "./row-command.js";
 
 export const serveCommand = new Command("serve")
   .description("answer vLLM's /v1/completions with prompt_logprobs: a teacher over HTTP")
@@ -16,6 +16,8 @@ export const serveCommand = new Command("serve")
   .option("--max-logprobs <k>", "largest prompt_logprobs, -1 for the vocabulary", integer(-1), -1)
   .option("--max-batch-tokens <n>", "tokens that are scored at once", integer(16), 4096)
   .addOption(dtypeOption())
+  .addOption(in4bitOption())
+  .addOption(in8bitOption())
   .option("--fixed-shapes", "scores with the same bits whatever else is being scored; slower under light load", false)
   .action(async (options) => {
     const { serveModel } = await import("./serve-model.js");

@@ -6,6 +6,7 @@ import { type EncodedRow, encodePrompts } from "../distill/encode.js";
 import type { TrainingSettings } from "../distill/settings.js";
 import { type StageContext, saveStageAdapter, saveStageModel } from "../distill/training.js";
 import { inCache } from "../hub/name.js";
+import { quantisationOf } from "../model/compute.js";
 import { readModelConfig } from "../model/config.js";
 import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
@@ -76,7 +77,8 @@ export async function runStage(
   const isOfStage = (line: LogLine) =>
     line.phase === name.phase && (!("run" in name) || (line.iteration === name.iteration && line.run === name.run));
   const learns = learning({ trainable, lora }, Object.keys(parameterShapes(await readModelConfig(init))));
-  const frozen = load_in_4bit ? quantisedIn("nf4") : load_in_8bit ? quantisedIn("int8") : () => "stored" as const;
+  const quantised = quantisationOf(load_in_4bit, load_in_8bit);
+  const frozen = quantised === null ? () => "stored" as const : quantisedIn(quantised);
   const base = await loadModel(init, { dtype, storageOf: (tensor) => (learns(tensor) ? "float32" : frozen(tensor)) });
   const model = lora === null ? base : withAdapter(base, lora, seed);
   try {

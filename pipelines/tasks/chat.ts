@@ -6,7 +6,7 @@ import { openModel } from "../../model/load.js";
 import { loadParameters } from "../../model/loaded.js";
 import { incrementalDecoder } from "../../model/tokenizer.js";
 import { openStream } from "../../student/stream.js";
-import type { ModelOptions } from "../encoded-rows.js";
+import { computeOf, type ModelOptions } from "../encoded-rows.js";
 import { UserError } from "../errors.js";
 import type { TaskContext } from "../events.js";
 
@@ -33,10 +33,10 @@ export type ChatEnd = "stop" | "length" | "context" | "stopped";
 
 /** Loads the model and compiles its programs. */
 export async function open(
-  { model, adapter = null, dtype = "float32", system, maxNewTokens, ...choice }: ChatParams,
+  { model, adapter = null, dtype, loadIn4bit, loadIn8bit, system, maxNewTokens, ...choice }: ChatParams,
   context: TaskContext,
 ): Promise<(request: ChatRequest) => Promise<ChatEnd | null>> {
-  const folder = await openModel(model, { dtype }, adapter);
+  const folder = await openModel(model, computeOf({ dtype, loadIn4bit, loadIn8bit }), adapter);
   const { chat, stopIds } = folder;
   if (folder.tokenizer === null) throw new ModelError(model, "no tokenizer.json, needed to chat");
   const { tokenizer } = folder;

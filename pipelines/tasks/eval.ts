@@ -10,6 +10,7 @@ import { jsonLogprobs } from "../batch-steps.js";
 import { type Judged, judge } from "../choices.js";
 import { completeRows } from "../completions.js";
 import {
+  computeOf,
   type DataOptions,
   type EncodedRow,
   hasChoices,
@@ -52,7 +53,9 @@ export async function run(
   {
     model,
     adapter = null,
-    dtype = "float32",
+    dtype,
+    loadIn4bit,
+    loadIn8bit,
     out = null,
     data,
     text,
@@ -63,12 +66,12 @@ export async function run(
   }: EvalParams,
   context: TaskContext,
 ): Promise<EvalResult> {
-  const folder = await openModel(model, { dtype }, adapter);
+  const folder = await openModel(model, computeOf({ dtype, loadIn4bit, loadIn8bit }), adapter);
   if (folder.tokenizer === null)
     throw new ModelError(model, "no tokenizer.json, needed to compare completions with answers");
   const read = { system, allowControlTokens, ignoreChatTemplate };
   const rows = await openRows({ data, text, ...read });
-  const identity = identityOf("eval", folder, rows.text, { dtype, ...read, ...options });
+  const identity = identityOf("eval", folder, rows.text, { ...read, ...options });
   const lines: object[] = [];
   const output = {
     stage: "eval",

@@ -3,7 +3,7 @@ import { place, type Row } from "../../distill/data.js";
 import { openModel } from "../../model/load.js";
 import { jsonLogprobs } from "../batch-steps.js";
 import { type CompletionOfRow, type CompletionOptions, completeRows } from "../completions.js";
-import { type DataOptions, type ModelOptions, openRows, readPrompts } from "../encoded-rows.js";
+import { computeOf, type DataOptions, type ModelOptions, openRows, readPrompts } from "../encoded-rows.js";
 import type { TaskContext } from "../events.js";
 import { identityOf } from "../identity.js";
 
@@ -23,7 +23,9 @@ export async function run(
   {
     model,
     adapter = null,
-    dtype = "float32",
+    dtype,
+    loadIn4bit,
+    loadIn8bit,
     out,
     data,
     text,
@@ -34,11 +36,11 @@ export async function run(
   }: GenerateParams,
   context: TaskContext,
 ): Promise<void> {
-  const folder = await openModel(model, { dtype }, adapter);
+  const folder = await openModel(model, computeOf({ dtype, loadIn4bit, loadIn8bit }), adapter);
   const read = { system, allowControlTokens, ignoreChatTemplate };
   const rows = await openRows({ data, text, ...read });
   const prompts = await readPrompts(folder, rows);
-  const identity = identityOf("generate", folder, rows.text, { dtype, ...read, ...options });
+  const identity = identityOf("generate", folder, rows.text, { ...read, ...options });
   const { samples = 1 } = options;
   const linesOf = (row: Row, completions: readonly CompletionOfRow[]) =>
     completions

@@ -4,7 +4,14 @@ import { type ModelFolder, openFolder } from "../../model/load.js";
 import { loadParameters } from "../../model/loaded.js";
 import { disposeParameters } from "../../model/parameters.js";
 import { jsonLogprobs } from "../batch-steps.js";
-import { contextLimit, type DataOptions, type ModelOptions, openRows, readSequences } from "../encoded-rows.js";
+import {
+  computeOf,
+  contextLimit,
+  type DataOptions,
+  type ModelOptions,
+  openRows,
+  readSequences,
+} from "../encoded-rows.js";
 import type { TaskContext } from "../events.js";
 import { identityOf } from "../identity.js";
 import { writeRows } from "../row-output.js";
@@ -38,10 +45,10 @@ export type ScoreSummary = {
  * classification gives `scores` instead.
  */
 export async function run(
-  { model, adapter = null, dtype = "float32", out, batchSize, window, stride, ...data }: ScoreParams,
+  { model, adapter = null, dtype, loadIn4bit, loadIn8bit, out, batchSize, window, stride, ...data }: ScoreParams,
   context: TaskContext,
 ): Promise<ScoreSummary | LabelSummary> {
-  const folder = await openFolder(model, { dtype }, adapter);
+  const folder = await openFolder(model, computeOf({ dtype, loadIn4bit, loadIn8bit }), adapter);
   const { maxPositionEmbeddings } = folder.config;
   const windows = windowsFor(folder.config, { window, stride });
   const rows = await openRows(data);
@@ -51,7 +58,7 @@ export async function run(
       : { tokens: Infinity, why: "" };
   const sequences = await readSequences(folder, rows, longest);
   const { text, data: _, ...read } = rows;
-  const identity = identityOf("score", folder, text, { dtype, batchSize, ...windows, ...read });
+  const identity = identityOf("score", folder, text, { batchSize, ...windows, ...read });
   if (folder.config.numLabels !== null) return scoreLabels(folder, sequences, { out, identity, batchSize }, context);
   const whole: Windows = windows ?? { window: maxPositionEmbeddings, stride: maxPositionEmbeddings };
   const parts = sequences.map(({ ids }) => windowsOf(ids.length, whole));

@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { readModelConfig } from "../../model/config.js";
 import { ModelError } from "../../model/errors.js";
 import { dequantised, matrixOf, type Quantised } from "../../model/quantised.js";
-import { loadWeights } from "../../model/weights.js";
+import { loadWeights, quantisedIn } from "../../model/weights.js";
 import { createTrainable } from "../../student/trainable.js";
 import { changedCheckpoint, copyOf } from "./folder.js";
 
@@ -85,27 +85,63 @@ describe("4 bits", () => {
   });
 });
 
-test("8 bits: codes times the absmax of their row, by 127", async () => {
-  const dir = await changed((tensors) => {
+const SCB = W.replace("weight", "SCB");
+const FORMAT = W.replace("weight", "weight_format");
+
+/** A folder in which W is in 8 bits, with absmaxes of 127. */
+const in8bit = (change: (tensors: NamedTensor[]) => NamedTensor[] = (tensors) => tensors): Promise<string> =>
+  changed((tensors) => {
     const others = tensors.filter(({ name }) => !name.startsWith(`${W}.`));
     const codes = Int8Array.from({ length: 64 * 128 }, (_, i) => (i % 255) - 127);
-    const scb = { name: W.replace("weight", "SCB"), dtype: "F32" as const, shape: [64] };
-    return [
+    return change([
       ...replaced(W, () => ({ dtype: "I8", shape: [64, 128], data: new Uint8Array(codes.buffer) }))(others),
-      { ...scb, data: fromFloat32(new Float32Array(64).fill(127), "F32") },
-    ];
+      { name: SCB, dtype: "F32", shape: [64], data: fromFloat32(new Float32Array(64).fill(127), "F32") },
+      { name: FORMAT, dtype: "U8", shape: [], data: Uint8Array.of(0) },
+    ]);
   });
+
+test("8 bits: codes times the absmax of their row, by 127", async () => {
+  const dir = await in8bit();
   const matrix = matrixOf(await load(dir), W) as Quantised;
   expect([...dequantised(matrix).dataSync().subarray(0, 300)]).toEqual(
     Array.from({ length: 300 }, (_, i) => (i % 255) - 127),
   );
-  const missing = await changed((tensors) =>
-    replaced(W, () => ({ dtype: "I8", shape: [64, 128], data: new Uint8Array(64 * 128) }))(
-      tensors.filter(({ name }) => !name.startsWith(`${W}.`)),
-    ),
+});
+
+test.each([
+  ["no absmax", without(SCB), `tensor "${SCB}" is missing, expected F32 [64] for the 8 bits of "${W}"`],
+  [
+    "an absmax that is no number",
+    replaced(SCB, () => ({ data: fromFloat32(new Float32Array(64).fill(Number.NaN), "F32") })),
+    `tensor "${SCB}" holds NaN, expected finite numbers`,
+  ],
+  [
+    "another shape",
+    replaced(W, ({ data }) => ({ shape: [64, 100], data: data.subarray(0, 6400) })),
+    `tensor "${W}" has shape [64,100], expected [64,128] by config.json`,
+  ],
+  [
+    "codes in the order of a kind of GPU",
+    replaced(FORMAT, () => ({ data: Uint8Array.of(2) })),
+    `tensor "${FORMAT}" is 2, expected 0: codes row after row`,
+  ],
+])("8 bits with %s are an error", async (_, change, problem) => {
+  const dir = await in8bit(change);
+  await expect(load(dir)).rejects.toThrow(new ModelError(dir, problem));
+});
+
+test("what is in 4 bits is not loaded in 8, nor the other way round", async () => {
+  const fixture = await changed((tensors) => tensors);
+  const config = await readModelConfig(fixture);
+  const first = "model.layers.0.mlp.down_proj.weight";
+  await expect(loadWeights(fixture, config, quantisedIn("int8"))).rejects.toThrow(
+    `tensor "${first}" is in 4 bits (bitsandbytes): expected load_in_4bit or neither, got load_in_8bit`,
   );
-  const problem = `tensor "${W.replace("weight", "SCB")}" is missing, expected F32 [64] for the 8 bits of "${W}"`;
-  await expect(load(missing)).rejects.toThrow(new ModelError(missing, problem));
+  tf.dispose(await loadWeights(fixture, config, quantisedIn("nf4")));
+  const dir = await in8bit();
+  await expect(loadWeights(dir, config, quantisedIn("nf4"))).rejects.toThrow(
+    `tensor "${W}" is in 8 bits (bitsandbytes): expected load_in_8bit or neither, got load_in_4bit`,
+  );
 });
 
 test("quantised matrices do not learn", () => {

@@ -31,7 +31,7 @@ const tiny = {
   eosTokenIds: [1],
   padTokenId: 0,
   dtype: "float32",
-  compute: { dtype: "float32", segments: null },
+  compute: { dtype: "float32", quantised: null, segments: null },
 };
 
 describe("readModelConfig", () => {

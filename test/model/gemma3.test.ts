@@ -83,6 +83,9 @@ test("a cap on attention logits, which transformers would leave out, is refused"
 });
 
 test("rope_parameters must be by type of layer", () => {
+  expect(() => parse({ rope_parameters: 10000 })).toThrow(
+    'config.json: "rope_parameters" is 10000, expected an object with sliding_attention and full_attention',
+  );
   expect(() => parse({ rope_parameters: { rope_theta: 10000 } })).toThrow(
     'config.json: "rope_parameters" is {"rope_theta":10000}, expected an object with sliding_attention and full_attention',
   );
