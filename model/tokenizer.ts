@@ -81,6 +81,7 @@ function parse(path: string, text: string): RustTokenizer {
     rust.disablePadding();
     return rust;
   } catch (error) {
-    throw new ModelError(path, `not a tokenizer (${(error as Error).message})`, { cause: error });
+    const problem = `not a tokenizer (${(error as Error).message}), expected a tokenizer.json of Hugging Face: get it again`;
+    throw new ModelError(path, problem, { cause: error });
   }
 }

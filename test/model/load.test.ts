@@ -1,5 +1,5 @@
 /** A model folder without its weights: tokenizer, chat template, stop tokens. Ids and texts were made with transformers 5.23. */
-import { rm, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { withOneBos } from "../../model/chat.js";
@@ -32,12 +32,21 @@ describe("the tokenizer", () => {
     expect(tokenizer!.idOf("<nothing>")).toBeNull();
   });
 
-  test("says which file is no tokenizer", async () => {
+  test.each([
+    ["another JSON", () => "{}", "Model missing. at line 1 column 2"],
+    ["no JSON", () => "<html>", "expected value at line 1 column 1"],
+    ["cut short", (whole: string) => whole.slice(0, 100), "EOF while parsing a value at line 7 column 11"],
+    [
+      "of a kind that is not known",
+      (whole: string) => whole.replace('"BPE"', '"XPE"'),
+      "data did not match any variant of untagged enum ModelUntagged at line 528 column 3",
+    ],
+  ])("says which file is no tokenizer, and why: %s", async (_, change, why) => {
     const dir = await copyOf("arithmetic/teacher");
     const path = join(dir, "tokenizer.json");
-    await writeFile(path, "{}");
+    await writeFile(path, change(await readFile(path, "utf8")));
     await expect(openModel(dir)).rejects.toThrow(
-      expect.objectContaining({ name: "ModelError", message: expect.stringContaining(`${path}: not a tokenizer (`) }),
+      new ModelError(path, `not a tokenizer (${why}), expected a tokenizer.json of Hugging Face: get it again`),
     );
   });
 });
