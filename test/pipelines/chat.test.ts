@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { type ChatParams, open } from "../../pipelines/tasks/chat.js";
 import { run as runGenerate } from "../../pipelines/tasks/generate.js";
 import { copyOf } from "../model/folder.js";
@@ -28,7 +28,10 @@ describe("an answer", () => {
     for (const content of ["1+1=", "20+3=", "7*8="]) {
       conversation.push({ role: "user", content });
       const { data, out } = rowsFile([{ messages: conversation }]);
+      // Op by op, which needs no compiling: each length of a prompt would be a program.
+      vi.stubEnv("HEDDLE_JIT", "0");
       await runGenerate({ ...greedy, data, out, batchSize: 1, system: "error" }, taskContext());
+      vi.unstubAllEnvs();
       const [{ completion }] = readJsonl<{ completion: string }>(out) as [{ completion: string }];
       expect(await say(content)).toBe("stop");
       expect(told().join("")).toBe(completion);
@@ -103,11 +106,17 @@ describe("the command", () => {
     });
   });
 
+  /** What follows is said op by op, which needs no compiling. */
+  const opByOp = () => void vi.stubEnv("HEDDLE_JIT", "0");
+  afterEach(() => void vi.unstubAllEnvs());
+
   test("ends with a stdin that is closed", async () => {
+    opByOp();
     expect(await heddle(".", ...args)).toEqual({ code: 0, stdout: "", stderr: "" });
   });
 
   test("says what was cut off on stderr; a message that does not fit ends it with 2", async () => {
+    opByOp();
     const long = "1+".repeat(100);
     expect(await heddleReading(`7*8=\n${long}\n`, ".", ...args, "--max-new-tokens", "1")).toEqual({
       code: 2,
@@ -126,6 +135,7 @@ describe("the command", () => {
   });
 
   test("Ctrl-C leaves where no answer is being given", async () => {
+    opByOp();
     const child = startReading(".", ...args);
     const ended = once(child, "close");
     child.stdin.write("7*8=\n");

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { tf } from "tfjs-jit";
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test, vi } from "vitest";
 import { openModel } from "../../model/load.js";
 import { run } from "../../pipelines/tasks/score.js";
 import { copyOf } from "../model/folder.js";
@@ -31,6 +31,9 @@ async function complaint(rows: object[], model = teacher): Promise<string> {
   expect(readdirSync(dir)).toEqual(["rows.jsonl"]);
   return (error as Error).message.replaceAll(data, "FILE");
 }
+
+// Op by op, which needs no compiling: that jit gives the same is a test of its own.
+beforeAll(() => void vi.stubEnv("HEDDLE_JIT", "0"));
 
 describe("rows of ids", () => {
   let rows: { ids: number[]; name: string }[];
@@ -285,9 +288,11 @@ describe("the command", () => {
   });
 
   test("writes the file, shows progress on stderr and nothing on stdout", async () => {
+    vi.stubEnv("HEDDLE_JIT", "1");
     const { dir, out } = rowsFile([{ prompt: "1+1=" }, { prompt: "(3+4)*2=" }, { ids: [2, 5] }]);
     const args = ["score", "--model", teacher, "--data", "rows.jsonl", "--out", "out.jsonl", "--batch-size", "2"];
     const { code, stdout, stderr } = await heddle(dir, ...args);
+    vi.stubEnv("HEDDLE_JIT", "0");
     expect([code, stdout]).toEqual([0, ""]);
     expect(stderr).toMatch(
       /^score: 2 steps\n(compiled .* in .*\n|score: step .*\n)*score: 2 steps done in .*, [\d,]+ tokens\/s\n$/,
