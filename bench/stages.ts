@@ -27,6 +27,7 @@ export const readPrompts = async (folder: ModelFolder, name: "train" | "test"): 
   encodePrompts(folder, await readArithmetic(name), { system: "error", maxNewTokens: MAX_NEW_TOKENS });
 
 export const evaluationOptions = (seed: number): EvaluationOptions => ({
+  reward: "exact_match",
   max_new_tokens: MAX_NEW_TOKENS,
   batch_size: 256,
   seed,

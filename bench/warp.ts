@@ -38,7 +38,9 @@ await saveStageModel(dir("distilled"), student);
 for (const run of [1, 2]) {
   const policy = await loadModel(dir("distilled"));
   const stage = `iteration-1/run-${run}`;
-  const time = await timeStage(stage, seed, (context) => rl(policy, train, rlSettings(rlSteps), context));
+  const time = await timeStage(stage, seed, (context) =>
+    rl(policy, "exact_match", train, rlSettings(rlSteps), context),
+  );
   print({ name: `heddle ${stage}`, seed, total_s: time.total_s, step_s: median(time.steps) });
   await saveStageModel(dir(`run-${run}`), policy);
   disposeModel(policy);

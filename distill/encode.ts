@@ -1,10 +1,10 @@
 /** Rows of data as token ids: prompts and completions, and the sizes of batches of them. Needs no TensorFlow. */
 
 import { type Sizes, sizesOf } from "../model/batch.js";
-import type { Conversation } from "../model/chat.js";
+import type { Conversation, Message } from "../model/chat.js";
 import { ModelError } from "../model/errors.js";
 import type { ModelFolder } from "../model/load.js";
-import { answerMessage, DataError, place, promptMessages, type Row, type RowOptions } from "./data.js";
+import { answerMessage, DataError, place, promptMessages, type Row, type RowOptions, textOf } from "./data.js";
 
 /** A row as token ids, and how its messages were read. */
 export type EncodedRow = { readonly row: Row; readonly prompt: readonly number[]; readonly read: RowOptions };
@@ -45,6 +45,28 @@ export async function promptWith(
       prompt: await chat.textIds(prompt.trimEnd()),
       continued: await Promise.all(texts.map((text) => chat.textIds(prompt + text))),
     };
+  } catch (error) {
+    throw asDataError(row, error);
+  }
+}
+
+/**
+ * The token ids of what a model for classification judges: the row's conversation with its answer, or another in its place, as
+ * the chat template renders it to the end, which is what transformers' apply_chat_template gives. Where the folder has
+ * no template prompt and answer are one text.
+ * @throws DataError where the model can do nothing with the row
+ */
+export async function judgedIds(
+  { chat }: ModelFolder,
+  row: Row,
+  read: RowOptions,
+  answer: Message | undefined = answerMessage(row),
+): Promise<number[]> {
+  try {
+    if (row.prompt !== undefined && !chat.hasTemplate)
+      return await chat.textIds(row.prompt + (answer === undefined ? "" : textOf(answer)));
+    const messages = promptMessages(row, read.system, chat.takesSystem);
+    return await chat.wholeIds(answer === undefined ? messages : [...messages, answer], read);
   } catch (error) {
     throw asDataError(row, error);
   }

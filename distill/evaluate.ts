@@ -1,4 +1,4 @@
-/** How good a model is: greedy accuracy, sampled reward, and how far it has moved from a reference. */
+/** How good a model is: rewards of greedy and of sampled completions, and how far it has moved from a reference. */
 
 import { jit, tf } from "tfjs-jit";
 import { byCompletion, listSequences } from "../model/batch.js";
@@ -8,15 +8,16 @@ import type { LoadedModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { type BatchTensors, batchTensors, completionHidden } from "../model/scoring.js";
 import { deriveSeed } from "./batches.js";
-import { answerOf, textOf } from "./data.js";
+import { textOf } from "./data.js";
 import { type EncodedRow, sizesOfRows } from "./encode.js";
 import { divergence } from "./losses.js";
-import { exactMatch } from "./rewards.js";
+import { type Reward, rewarder } from "./reward-model.js";
 import { decodeAll, rollOut } from "./rollouts.js";
 import { mean } from "./statistics.js";
 import { tokenValues } from "./token-loss.js";
 
 export type EvaluationOptions = {
+  readonly reward: Reward;
   readonly max_new_tokens: number;
   /** Completions at a time; every batch is filled up to it, so that one program serves all. */
   readonly batch_size: number;
@@ -26,12 +27,13 @@ export type EvaluationOptions = {
   readonly breathe: () => Promise<void>;
 };
 
-/** A completion and whether it is the row's answer. */
+/** A completion and its reward. */
 export type Judged = {
   readonly prompt: string;
   readonly completion: string;
-  readonly answer: string;
-  readonly reward: 0 | 1;
+  /** null where the row has none. */
+  readonly answer: string | null;
+  readonly reward: number;
 };
 
 /**
@@ -49,6 +51,8 @@ export async function judge(
   const kl: number[] = [];
   const size = Math.max(1, Math.floor(options.batch_size / samples));
   const sizes = sizesOfRows(rows, { rows: size, samples, maxNewTokens: options.max_new_tokens });
+  const { reward, max_new_tokens: maxNewTokens } = options;
+  const rewardsOf = await rewarder(reward, rows, { maxNewTokens, size: size * samples });
   for (let begin = 0; begin < rows.length; begin += size) {
     const part = rows.slice(begin, begin + size);
     const filled = Array.from({ length: size }, (_, i) => part[i % part.length]!.prompt);
@@ -56,11 +60,11 @@ export async function judge(
     const { sequences, completions } = rollOut(model, filled, sizes, { temperature, seed });
     const own = completions.slice(0, part.length * samples);
     const texts = await decodeAll(model.folder, own);
-    texts.forEach((completion, c) => {
-      const { row } = part[Math.floor(c / samples)]!;
-      const answer = answerOf(row);
+    const completed = texts.map((text, c) => ({ row: part[Math.floor(c / samples)]!, text }));
+    const rewards = await rewardsOf(completed);
+    completed.forEach(({ row: { row }, text: completion }, c) => {
       const prompt = row.prompt ?? textOf(row.messages!.at(-1)!);
-      judged.push({ prompt, completion, answer, reward: exactMatch(completion, answer) });
+      judged.push({ prompt, completion, answer: row.answer ?? null, reward: rewards[c]! });
     });
     if (reference !== null) {
       const batch = listSequences(sequences, sizes);

@@ -13,11 +13,11 @@ import { type BatchTensors, completionHidden } from "../model/scoring.js";
 import { trainingStep } from "../student/optimiser.js";
 import { withTrainable } from "../student/trainable.js";
 import { deriveSeed, planBatch } from "./batches.js";
-import { answerOf } from "./data.js";
 import { type EncodedRow, meanLength, sizesOfRows } from "./encode.js";
 import { crossEntropy, logProbOf } from "./losses.js";
 import { learnFromParts, type MicroBatch, microBatches } from "./micro-batches.js";
-import { exactMatch, leaveOneOut, logRatio } from "./rewards.js";
+import { type Reward, rewarder } from "./reward-model.js";
+import { leaveOneOut, logRatio } from "./rewards.js";
 import { decodeAll, rollOut } from "./rollouts.js";
 import { compileSchedules, optimiserAt, rowsOfPart, type ScheduleValue, type TrainingSettings } from "./settings.js";
 import { mean } from "./statistics.js";
@@ -37,16 +37,18 @@ export type RlSettings = TrainingSettings & {
 /** Trains the policy in place; its anchor starts as a copy of it. */
 export async function rl(
   policy: LoadedModel,
+  reward: Reward,
   rows: readonly EncodedRow[],
   settings: RlSettings,
   context: StageContext,
 ): Promise<void> {
   const { steps, samples, prompts: size, max_new_tokens: maxNewTokens } = settings;
-  for (const { row } of rows) answerOf(row);
+  const partOf = rowsOfPart(size, settings);
+  const rewardsOf = await rewarder(reward, rows, { maxNewTokens, size: partOf * samples });
   const names = ["learning_rate", "weight_decay", "max_grad_norm", "beta_kl", "mu", "temperature"] as const;
   const at = await compileSchedules(settings, names);
   const sizes = sizesOfRows(rows, { rows: size, samples, maxNewTokens });
-  const sizesOfPart = sizesOfRows(rows, { rows: rowsOfPart(size, settings), samples, maxNewTokens });
+  const sizesOfPart = sizesOfRows(rows, { rows: partOf, samples, maxNewTokens });
 
   await withTrainable(policy.parameters, settings, async (trainable) => {
     const config = computedAs(policy.folder.config, { segments: trainable.segments });
@@ -70,7 +72,9 @@ export async function rl(
         );
 
         const texts = await decodeAll(policy.folder, completions);
-        const rewards = texts.map((text, c) => exactMatch(text, answerOf(rows[picked[Math.floor(c / samples)]!]!.row)));
+        const rewards = await rewardsOf(
+          texts.map((text, c) => ({ row: rows[picked[Math.floor(c / samples)]!]!, text })),
+        );
         const kls = completions.map(({ logprobs }, c) => logRatio(logprobs, ofAnchor[c]!));
         const totals = rewards.map((reward, c) => reward - now.beta_kl * kls[c]!);
 

@@ -1,6 +1,6 @@
 /** What the teacher says of a batch, as tensors for the loss. W as in batch.ts: the tokens of the completions. */
 
-import { device, jit, tf } from "tfjs-jit";
+import { tf } from "tfjs-jit";
 import type { Batch } from "../model/batch.js";
 import type { ComputeDtype } from "../model/compute.js";
 import { computedAs, type ModelConfig } from "../model/config.js";
@@ -9,7 +9,7 @@ import type { ModelFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
 import { matrixOf, partNames } from "../model/quantised.js";
-import { type BatchTensors, completionHidden } from "../model/scoring.js";
+import { type BatchTensors, completionHidden, jitForward } from "../model/scoring.js";
 import { EMBEDDING } from "../model/shapes.js";
 import { baseOf } from "../student/lora.js";
 import { httpTeacher } from "../teacher/http.js";
@@ -91,17 +91,11 @@ export async function targetsOf(
   return k === vocabSize ? { logits_WV: denseLogits(W, scores, vocabSize) } : sparseScores(W, scores, k);
 }
 
-function hiddenOf(parameters: Parameters, config: ModelConfig, batch: BatchTensors): tf.Tensor2D {
-  return completionHidden(readParameters(parameters), config, batch).hidden_WD;
-}
-const inXla = jit(hiddenOf, { name: "teacher" });
-/** On a CPU TensorFlow's own products of bfloat16 are twice as fast as those of float32, XLA's are no faster. */
-const inKernels = jit(hiddenOf, { name: "teacher", xla: false });
-
-const teacherHidden: typeof hiddenOf = (parameters, config, batch) =>
-  device === "cpu" && config.compute.dtype === "bfloat16"
-    ? inKernels(parameters, computedAs(config, { segments: null }), batch)
-    : inXla(parameters, config, batch);
+const teacherHidden = jitForward(
+  "teacher",
+  (parameters: Parameters, config: ModelConfig, batch: BatchTensors): tf.Tensor2D =>
+    completionHidden(readParameters(parameters), config, batch).hidden_WD,
+);
 
 /** Which divergence: on the k likeliest tokens, where k is not the whole vocabulary. */
 export type TargetLoss = DivergenceOptions & { k: number; addTail: boolean };

@@ -55,6 +55,22 @@ export function sizesOf(
   return { ...shape, longestPrompt, sharedPrefix: prefix, promptTokens: prefix + Math.min(most, Math.ceil(likely)) };
 }
 
+/**
+ * Sizes for one batch of sequences of up to `limit` tokens that nobody has seen before: the room for their tokens is rounded
+ * up (`paddedLength`). At most `sharedPrefix` tokens are taken for what all begin with, which is the same in other batches.
+ */
+export function sizesOfBatch(
+  sequences: readonly (readonly number[])[],
+  { limit, sharedPrefix: most }: { readonly limit: number; readonly sharedPrefix: number },
+): Sizes {
+  const rows = sequences.length;
+  const prefix = Math.min(most, sharedPrefix(sequences));
+  const needed = prefix + sum(sequences.map(({ length }) => length - prefix));
+  const grid = prefix + rows * (paddedLength(longest(sequences), limit, FEW_SLOTS) - prefix);
+  const promptTokens = paddedLength(needed, grid);
+  return { rows, samples: 1, maxNewTokens: 1, longestPrompt: limit, sharedPrefix: prefix, promptTokens };
+}
+
 /** How many tokens all of them begin with. */
 export function sharedPrefix([first, ...others]: readonly (readonly number[])[]): number {
   let length = first!.length;

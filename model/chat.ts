@@ -47,6 +47,8 @@ export interface Chat {
    * word. @throws ModelError where the template renders a prompt otherwise once it is answered
    */
   conversation(messages: readonly Message[], options?: ContentOptions): Promise<Conversation>;
+  /** The ids of the conversation as the template renders it to its end, and opens no answer, with exactly one `<bos>` in front. */
+  wholeIds(messages: readonly Message[], options?: ContentOptions): Promise<number[]>;
   /** Token ids of a plain text, not rendered, with exactly one `<bos>` in front. Control tokens it spells out are theirs. */
   textIds(text: string): Promise<number[]>;
 }
@@ -89,16 +91,19 @@ export async function loadChat(dir: string, tokenizer: Tokenizer | null): Promis
     return { marked, idsOf };
   };
 
+  const renderedIds = async (messages: readonly Message[], opensAnswer: boolean, options: ContentOptions) => {
+    const { render } = needTemplate();
+    const { marked, idsOf } = contentOf(messages, options);
+    return oneBos(await idsOf(render(marked, opensAnswer)));
+  };
+
   return {
     hasTemplate: template !== null,
     takesSystem: template?.takesSystem ?? false,
     renderPrompt: (messages) => needTemplate().render(messages, true),
     textIds: async (text) => oneBos(await needTokenizer().encode(text)),
-    promptIds: async (messages, options = {}) => {
-      const { render } = needTemplate();
-      const { marked, idsOf } = contentOf(messages, options);
-      return oneBos(await idsOf(render(marked, true)));
-    },
+    promptIds: (messages, options = {}) => renderedIds(messages, true, options),
+    wholeIds: (messages, options = {}) => renderedIds(messages, false, options),
     promptWith: async (messages, texts, options = {}) => {
       const { render } = needTemplate();
       const answers = texts.map((content) => ({ role: "assistant", content }));

@@ -3,12 +3,12 @@
  *
  * Shape suffixes: B rows, D model, L labels.
  */
-import { jit, tf } from "tfjs-jit";
+import { tf } from "tfjs-jit";
 import { listPrompts, type Sizes } from "./batch.js";
 import type { ModelConfig } from "./config.js";
 import { hiddenStates } from "./forward.js";
 import { type Parameters, readParameters } from "./parameters.js";
-import { type ListTensors, listTensors } from "./scoring.js";
+import { jitForward, type ListTensors, listTensors } from "./scoring.js";
 import { SCORE } from "./shapes.js";
 
 /**
@@ -29,12 +29,11 @@ export function labelScores(
   });
 }
 
-const lastScores = jit(function labelScores(
-  parameters: Parameters,
-  config: ModelConfig,
-  { block, wanted }: ListTensors,
-): tf.Tensor2D {
-  const weights = readParameters(parameters);
-  const hidden_BD = hiddenStates(weights, config, block, wanted);
-  return tf.matMul(hidden_BD, weights[SCORE] as tf.Tensor2D, false, true);
-});
+const lastScores = jitForward(
+  "labelScores",
+  (parameters: Parameters, config: ModelConfig, { block, wanted }: ListTensors): tf.Tensor2D => {
+    const weights = readParameters(parameters);
+    const hidden_BD = hiddenStates(weights, config, block, wanted);
+    return tf.matMul(hidden_BD, weights[SCORE] as tf.Tensor2D, false, true);
+  },
+);

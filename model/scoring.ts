@@ -1,11 +1,28 @@
 /** What a model says of given completions. Shape suffixes as in forward.ts; V vocabulary. */
-import { tf } from "tfjs-jit";
+import { device, jit, tf } from "tfjs-jit";
 import type { Block, Layout, Wanted } from "./attention.js";
 import type { Batch } from "./batch.js";
-import type { ModelConfig } from "./config.js";
+import { computedAs, type ModelConfig } from "./config.js";
 import { headOf, hiddenStates, type Weights } from "./forward.js";
 import { type LazyLogits, logitsOf } from "./head.js";
+import type { Parameters } from "./parameters.js";
 import type { Layout as HostLayout, TokenList } from "./token-list.js";
+
+/**
+ * A forward pass, compiled. On a CPU TensorFlow's own products of bfloat16 are twice as fast as those of float32, XLA's are no
+ * faster: a model that is computed in bfloat16 runs on them there.
+ */
+export function jitForward<A extends readonly unknown[], R>(
+  name: string,
+  fn: (parameters: Parameters, config: ModelConfig, ...rest: A) => R,
+): (parameters: Parameters, config: ModelConfig, ...rest: A) => R {
+  const inXla = jit(fn, { name });
+  const inKernels = jit(fn, { name, xla: false });
+  return (parameters, config, ...rest) =>
+    device === "cpu" && config.compute.dtype === "bfloat16"
+      ? inKernels(parameters, computedAs(config, { segments: null }), ...rest)
+      : inXla(parameters, config, ...rest);
+}
 
 /** A list of tokens on the device. */
 export type ListTensors = { readonly block: Block; readonly wanted: Wanted };

@@ -75,14 +75,16 @@ function layerPoints(iterations: number): ScheduleVariables[] {
 /** Folders and files that are not there. Models of the hub are looked for once nothing else is wrong (config-models.ts). */
 export async function fileMistakes(config: Unchecked): Promise<Mistake[]> {
   const check = async (key: string, problem: (path: string) => Promise<string | undefined>): Promise<Mistake[]> => {
-    const path = config[key];
+    const keys = key.split(".");
+    const path = keys.reduce<unknown>((value, name) => mapping(value)[name], config);
     if (typeof path !== "string" || path.trim() === "") return [];
     const found = await problem(path);
-    return found === undefined ? [] : [{ path: [key], problem: found }];
+    return found === undefined ? [] : [{ path: keys, problem: found }];
   };
   const mistakes = await Promise.all([
     check("model", modelProblem),
     check("teacher", async (path) => (isUrl(path) ? undefined : modelProblem(path, " or an http(s) URL"))),
+    check("rl.reward.model", modelProblem),
     check("train_data", dataProblem),
     check("eval_data", dataProblem),
   ]);

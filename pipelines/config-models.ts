@@ -9,34 +9,46 @@ import { readTextIfAny } from "../model/json.js";
 import type { Config } from "./config.js";
 import { isUrl, mapping } from "./config-checks.js";
 
-const KEYS = ["model", "teacher"] as const;
+/** The config with other names for its models; `rename` is told the key, such as rl.reward.model. */
+function withModels(config: Config, rename: (name: string, key: string) => string): Config {
+  const { model, teacher, rl } = config;
+  const of = (reward: NonNullable<Config["rl"]>["reward"]) =>
+    reward === "exact_match" ? reward : { ...reward, model: rename(reward.model, "rl.reward.model") };
+  return {
+    ...config,
+    model: rename(model, "model"),
+    teacher: teacher && rename(teacher, "teacher"),
+    ...(rl && { rl: { ...rl, reward: of(rl.reward) } }),
+  };
+}
 
-type Folders = { [K in (typeof KEYS)[number]]?: string };
-
-/** Folders of the config's models, and a mistake for each that is not found. */
-export async function modelFolders(config: Config): Promise<{ folders: Folders; mistakes: Mistake[] }> {
+/** The config with folders in the place of models of the hub, and a mistake for each that is not found. */
+export async function findModels(config: Config): Promise<{ config: Config; mistakes: Mistake[] }> {
   const begun = await configOfRun(config.output_dir);
-  const folders: Folders = {};
+  const names = new Map<string, string>();
+  withModels(config, (name, key) => {
+    names.set(key, name);
+    return name;
+  });
+  const folders = new Map<string, string>();
   const mistakes: Mistake[] = [];
-  for (const key of KEYS) {
-    const name = config[key];
-    if (name === null || isUrl(name) || !(await isOfHub(name))) continue;
+  for (const [key, name] of names) {
+    if (isUrl(name) || !(await isOfHub(name))) continue;
     const { fetchModel } = await import("./hub-models.js");
+    const path = key.split(".");
     try {
-      folders[key] = await fetchModel(asBegun(name, begun[key]));
+      const before = path.reduce<unknown>((value, part) => mapping(value)[part], begun);
+      folders.set(key, await fetchModel(asBegun(name, before)));
     } catch (error) {
       if (!(error instanceof HubError)) throw error;
-      mistakes.push({ path: [key], problem: error.message });
+      mistakes.push({ path, problem: error.message });
     }
   }
-  return { folders, mistakes };
+  return { config: withModels(config, (name, key) => folders.get(key) ?? name), mistakes };
 }
 
 /** The config with the names of models, and their commits, in the place of their folders in the hub's cache. */
-export function withPinnedNames(config: Config): Config {
-  const { model, teacher } = config;
-  return { ...config, model: pinnedName(model) ?? model, teacher: teacher && (pinnedName(teacher) ?? teacher) };
-}
+export const withPinnedNames = (config: Config): Config => withModels(config, (name) => pinnedName(name) ?? name);
 
 /** The commit that a run began with is kept to its end: where the name says no revision, it stands for that one. */
 function asBegun(name: string, begun: unknown): string {

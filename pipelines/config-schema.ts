@@ -166,6 +166,17 @@ const distill = z
   )
   .refine(...splits("batch_size"));
 
+/** What rewards completions in place of answers, as in TRL: a model for sequence classification with one label. */
+export const rewardModel = z.strictObject(
+  {
+    /** Its folder, or its name on the hub. It has a tokenizer and a chat template of its own. */
+    model: text("a folder with config.json"),
+    /** What it is kept and computed in. */
+    dtype: choice(...COMPUTE_DTYPES).default("float32"),
+  },
+  "a section of keys",
+);
+
 /** Reinforcement learning against a moving anchor: REINFORCE with a leave-one-out baseline, as in WARP (arXiv 2406.16768). */
 const rl = z
   .strictObject(
@@ -175,8 +186,10 @@ const rl = z
       prompts: whole(1).default(8),
       /** Completions a prompt; the others of its prompt are each one's baseline. */
       samples: whole(2).default(2),
-      /** exact_match: 1 where the completion equals the row's `answer`, both trimmed, else 0. */
-      reward: choice("exact_match").default("exact_match"),
+      /** exact_match: 1 where the completion equals the row's `answer`, both trimmed, else 0; or the score of a reward model. */
+      reward: z
+        .union([z.literal("exact_match"), rewardModel], "exact_match, or a section with model: a reward model's folder")
+        .default("exact_match"),
       /** Price of one nat of log pi(y|x) - log pi_ema(y|x), in units of the reward. */
       beta_kl: schedule({ min: 0 }, 0.1),
       /** Pull of the anchor toward the policy, a step: ema <- (1 - mu) ema + mu policy. 0 keeps the anchor at the init. */

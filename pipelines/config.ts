@@ -13,8 +13,8 @@ import {
   scheduleMistakes,
   teacherMistakes,
 } from "./config-checks.js";
-import { modelFolders } from "./config-models.js";
-import { configSchema, fields, lora, sections } from "./config-schema.js";
+import { findModels } from "./config-models.js";
+import { configSchema, fields, lora, rewardModel, sections } from "./config-schema.js";
 import { UserError } from "./errors.js";
 
 /** A config with its defaults filled in. Keys are those of the file. */
@@ -72,9 +72,9 @@ export async function loadConfig<C extends ConfigCommand>(
   ];
   const lines = [...new Set(source.report(mistakes)), ...source.badSettings];
   if (!parsed.success || lines.length > 0) throw new ConfigError(lines.join("\n"));
-  const { folders, mistakes: notFound } = await modelFolders(parsed.data);
+  const { config, mistakes: notFound } = await findModels(parsed.data);
   if (notFound.length > 0) throw new ConfigError(source.report(notFound).join("\n"));
-  return { ...parsed.data, ...folders } as ConfigFor<C>;
+  return config as ConfigFor<C>;
 }
 
 /** A config as YAML that loads to the same config again. */
@@ -84,6 +84,10 @@ export function stringifyConfig(config: Config): string {
 
 function schemaMistakes(issue: z.core.$ZodIssue, value: unknown): Mistake[] {
   const path = issue.path as KeyPath;
+  // Of a value that may be of several kinds and is of one of them: what is wrong within it.
+  const within = issue.code === "invalid_union" ? issue.errors.find((of) => of.every(isWithin)) : undefined;
+  if (within !== undefined)
+    return within.flatMap((inner) => schemaMistakes({ ...inner, path: [...path, ...inner.path] }, value));
   if (issue.code === "unrecognized_keys") {
     return issue.keys.map((key) => ({ path: [...path, key], problem: unknownKey(path, key) }));
   }
@@ -91,9 +95,13 @@ function schemaMistakes(issue: z.core.$ZodIssue, value: unknown): Mistake[] {
   return [{ path, problem: `expected ${issue.message}, got ${describe(got)}` }];
 }
 
+const isWithin = ({ code, path }: z.core.$ZodIssue): boolean => code === "unrecognized_keys" || path.length > 0;
+
+const subsections = { ...sections, lora, reward: rewardModel };
+
 function unknownKey(parent: KeyPath, key: string): string {
-  const name = parent.at(-1) as keyof typeof sections | "lora" | undefined;
-  const known = Object.keys(name === undefined ? fields.shape : { ...sections, lora }[name].shape);
+  const name = parent.at(-1) as keyof typeof subsections | undefined;
+  const known = Object.keys(name === undefined ? fields.shape : subsections[name].shape);
   const near = nearest(key, known);
   if (near !== undefined) return `unknown key; did you mean ${near}?`;
   const elsewhere = Object.entries({ "": fields, ...sections }).filter(([, { shape }]) => Object.hasOwn(shape, key));

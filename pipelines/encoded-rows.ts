@@ -1,6 +1,6 @@
 /** Rows of data as token ids of one model: what `heddle score`, `generate` and `eval` work on. Checked before anything runs. */
 import { answerMessage, DataError, parseRows, place, type Row, type RowOptions, readData } from "../distill/data.js";
-import { encodeCompletions, promptIds, promptWith } from "../distill/encode.js";
+import { encodeCompletions, judgedIds, promptIds, promptWith } from "../distill/encode.js";
 import { type Compute, type ComputeDtype, quantisationOf } from "../model/compute.js";
 import type { ModelFolder } from "../model/load.js";
 import type { ScoreRequest } from "../teacher/teacher.js";
@@ -47,12 +47,14 @@ export const openRows = async (options: DataOptions): Promise<Rows> => ({
 
 /**
  * What `score` scores: `ids` as they are; else the prompt as `generate` takes it, followed by the row's completion (or
- * the assistant's last message) and the token that ends it, as training sees them.
+ * the assistant's last message) and the token that ends it, as training sees them. A model for classification gets the
+ * conversation as its template renders it to the end.
  * @throws DataError with FILE:LINE where a row is none, its ids do not fit the model, or are more than `maxTokens`
  */
 export async function readSequences(folder: ModelFolder, rows: Rows, limit: Limit): Promise<EncodedRow[]> {
   const of = asTold(folder, rows);
   return encodeRows(folder, parse(rows), limit, async (row) => {
+    if (folder.config.numLabels !== null) return judgedIds(of, row, rows);
     const prompt = await promptIds(of, row, rows);
     if (answerMessage(row) === undefined) return prompt;
     const [completion] = await encodeCompletions(of, [{ row, prompt, read: rows }], Infinity);

@@ -24,6 +24,8 @@ export type PlannedStage = {
   };
   /** A model folder that is the teacher; null for none in this process. */
   readonly teacher: (PlannedModel & { readonly isShared: boolean }) | null;
+  /** RL's reward model; null for none. */
+  readonly reward: PlannedModel | null;
   /** Of a whole step's batch, and of one of its parts. */
   readonly sizes: Sizes;
   readonly part: Sizes;
@@ -35,6 +37,8 @@ export type MemoryPlan = {
   readonly runtime: number;
   readonly weights: number;
   readonly teacher: number;
+  /** The reward model. */
+  readonly reward: number;
   readonly optimiser: number;
   /** RL's moving average. */
   readonly anchor: number;
@@ -68,7 +72,7 @@ function largestBatch({ rows, samples, maxNewTokens, longestPrompt, promptTokens
 }
 
 export function planMemory(stage: PlannedStage): MemoryPlan {
-  const { student, teacher, sizes, part, isInLoops, phase } = stage;
+  const { student, teacher, reward, sizes, part, isInLoops, phase } = stage;
   const { config } = student;
   const adapter = Object.entries(student.adapter);
   const learning = [...Object.entries(parameterShapes(config)).filter(([name]) => student.learns(name)), ...adapter];
@@ -89,6 +93,7 @@ export function planMemory(stage: PlannedStage): MemoryPlan {
     weights: bytesOfWeights(student) + FLOAT * adapter.reduce((sum, [, shape]) => sum + elements(shape), 0),
     // The base of an adapter that is its own teacher is there already.
     teacher: teacher === null || teacher.isShared ? 0 : bytesOfWeights(teacher),
+    reward: reward === null ? 0 : bytesOfWeights(reward),
     optimiser: 2 * learns + (parts > 1 ? learns : 0),
     anchor: phase === "rl" ? learns : 0,
     // Those of a loop's layers are one tensor, beside which its sum is made.
@@ -101,8 +106,8 @@ export function planMemory(stage: PlannedStage): MemoryPlan {
 
 /** All of it at once, but for what takes turns: a training step and sampling. */
 export function totalBytes(plan: MemoryPlan): number {
-  const { runtime, weights, teacher, optimiser, anchor, gradients, activations, loss, cache } = plan;
-  return runtime + weights + teacher + optimiser + anchor + Math.max(gradients + activations + loss, cache);
+  const { runtime, weights, teacher, reward, optimiser, anchor, gradients, activations, loss, cache } = plan;
+  return runtime + weights + teacher + reward + optimiser + anchor + Math.max(gradients + activations + loss, cache);
 }
 
 /** Floats that a layer keeps of a token for the gradient, and works with meanwhile. */

@@ -15,8 +15,9 @@ export async function writeDiagnostics(
     title: `heddle merge: ${out}`,
     config,
     log: [],
+    reward: "exact_match",
     table: [],
     merges: [{ name: out, statistics: groups }],
-  };
+  } as const;
   writeFileAtomic(report, await renderReport({ ...page, samples: [] }));
 }

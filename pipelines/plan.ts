@@ -5,6 +5,7 @@ import { readYaml } from "../config/yaml-source.js";
 import { readRows } from "../distill/data.js";
 import { encodeConversations, encodePrompts, sizesOfConversations, sizesOfRows } from "../distill/encode.js";
 import type { Sizes } from "../model/batch.js";
+import type { ComputeDtype } from "../model/compute.js";
 import { readModelConfig } from "../model/config.js";
 import { openModel } from "../model/load.js";
 import { isLayerMatrix, type LoraSettings, loraShapes } from "../model/lora.js";
@@ -33,6 +34,7 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
   const names = Object.keys(parameterShapes(folder.config));
   const rows = await readRows(config.train_data);
   const teacher = await plannedTeacher(config);
+  const reward = await plannedReward(config);
   const adapterShapes = (lora: LoraSettings | null) => (lora === null ? {} : loraShapes(folder.config, lora));
   const plans: StagePlan[] = [];
   for (const phase of command === "warp" ? (["distill", "rl"] as const) : [command]) {
@@ -60,6 +62,7 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
         teacher !== null && "beta" in settings
           ? { ...teacher, isShared: await isOwnTeacher(config.teacher, folder.dir, settings.lora) }
           : null,
+      reward: phase === "rl" ? reward : null,
       sizes: sizes(batch),
       part: sizes(batch / parts),
       isInLoops: settings.gradient_checkpointing || names.some((name) => bytesOf(name) < 4),
@@ -101,16 +104,21 @@ async function storedBytes(dir: string): Promise<(tensor: string) => number> {
   return (tensor) => (halves.has(tensor) ? 2 : 4);
 }
 
-async function plannedTeacher({ teacher, teacher_dtype: dtype }: Config): Promise<PlannedModel | null> {
-  if (teacher === null || isUrl(teacher)) return null;
+const plannedTeacher = async ({ teacher, teacher_dtype }: Config): Promise<PlannedModel | null> =>
+  teacher === null || isUrl(teacher) ? null : plannedModel(teacher, teacher_dtype);
+
+const plannedReward = async ({ rl }: Config): Promise<PlannedModel | null> =>
+  rl === undefined || rl.reward === "exact_match" ? null : plannedModel(rl.reward.model, rl.reward.dtype);
+
+async function plannedModel(dir: string, dtype: ComputeDtype): Promise<PlannedModel> {
   const bytes = dtype === "bfloat16" ? 2 : 4;
-  return { config: await readModelConfig(teacher), bytesOf: () => bytes };
+  return { config: await readModelConfig(dir), bytesOf: () => bytes };
 }
 
 /** What to set lower, by what takes most. */
 function adviceFor(
   phase: Exclude<ConfigCommand, "warp">,
-  { weights, teacher, optimiser, anchor, gradients, activations, loss, cache }: MemoryPlan,
+  { weights, teacher, reward, optimiser, anchor, gradients, activations, loss, cache }: MemoryPlan,
   settings: { readonly gradient_checkpointing: boolean; readonly max_new_tokens: number },
   rows: number,
 ): string[] {
@@ -120,6 +128,7 @@ function adviceFor(
   if (!settings.gradient_checkpointing) advice.push([activations, "set gradient_checkpointing: true"]);
   advice.push([optimiser + anchor + gradients + weights, "train fewer tensors: trainable"]);
   if (teacher > 0) advice.push([teacher, "set teacher_dtype: bfloat16, or serve the teacher elsewhere (heddle serve)"]);
+  if (reward > 0) advice.push([reward, "set dtype: bfloat16 in rl.reward"]);
   advice.push([cache, `lower ${phase === "rl" ? "rl.prompts, rl.samples" : `${phase}.batch_size`} or max_new_tokens`]);
   return advice.sort(([a], [b]) => b - a).map(([, text]) => text);
 }
@@ -128,6 +137,7 @@ const LABELS: Readonly<Record<keyof MemoryPlan, string>> = {
   runtime: "TensorFlow, Node, programs",
   weights: "weights of the model",
   teacher: "weights of the teacher",
+  reward: "weights of the reward model",
   optimiser: "optimiser",
   anchor: "moving average",
   gradients: "gradients",

@@ -1,17 +1,21 @@
 /** report.html of a run: one page with everything in it, to be read without a network and without scripts. */
 import type { Judged } from "../distill/evaluate.js";
+import type { RewardSetting } from "../distill/reward-model.js";
+import { hubName } from "../hub/name.js";
 import type { GroupStatistics } from "../merge/warp.js";
 import type { Curve } from "./report-curves.js";
 import { STYLE } from "./report-style.js";
 import type { ResultRow } from "./results.js";
 import type { LogLine } from "./run-folder.js";
-import { klText, percent, rewardText } from "./table.js";
+import { greedyHead, greedyText, klText, rewardText } from "./table.js";
 
 export type ReportData = {
   title: string;
   /** The resolved config, as YAML. */
   config: string;
   log: readonly LogLine[];
+  /** What the rewards of table and samples are. */
+  reward: RewardSetting;
   /** The models side by side; empty without held-out prompts. */
   table: readonly ResultRow[];
   /** By iteration. */
@@ -21,13 +25,21 @@ export type ReportData = {
 };
 
 /** The page's HTML. What there is no data for has no section. */
-export async function renderReport({ title, config, log, table, merges, samples }: ReportData): Promise<string> {
+export async function renderReport({
+  title,
+  config,
+  log,
+  reward,
+  table,
+  merges,
+  samples,
+}: ReportData): Promise<string> {
   const sections = [
-    resultSection(table),
+    resultSection(table, reward),
     await planeSection(table),
     await curveSection(log),
     await mergeSection(merges),
-    sampleSection(samples),
+    sampleSection(samples, reward),
     `<h2>Config</h2>\n<pre>${escapeHtml(config)}</pre>`,
   ];
   return `<!doctype html>
@@ -48,23 +60,35 @@ ${sections.filter((section) => section !== "").join("\n")}
 `;
 }
 
-function resultSection(rows: readonly ResultRow[]): string {
+function resultSection(rows: readonly ResultRow[], reward: RewardSetting): string {
   if (rows.length === 0) return "";
   const body = rows.map(
     (row) => `<tr${row.name === "final" ? ' class="final"' : ""}><td>${escapeHtml(row.name)}</td>
-<td class="number share" style="--share:${(100 * row.accuracy).toFixed(1)}%">${percent(row.accuracy)}</td>
+${greedyCell(row, reward)}
 <td class="number">${rewardText(row)}</td><td class="number">${klText(row)}</td></tr>`,
   );
   return `<h2>Results</h2>
-<p>On held-out prompts. Accuracy: greedy completions that are the answer. Reward: mean over sampled completions and its
+<p>On held-out prompts. ${escapeHtml(meaningOf(reward))} Reward: mean over sampled completions and its
 standard error over prompts. KL: to the distilled model, in nats per completion.</p>
 <table>
-<thead><tr><th>model</th><th class="number">accuracy</th><th class="number">reward</th><th class="number">KL</th></tr></thead>
+<thead><tr><th>model</th><th class="number">${greedyHead(reward)}</th><th class="number">reward</th><th class="number">KL</th></tr></thead>
 <tbody>
 ${body.join("\n")}
 </tbody>
 </table>`;
 }
+
+/** A share has a bar. */
+function greedyCell(row: ResultRow, reward: RewardSetting): string {
+  const text = greedyText(row, reward);
+  if (reward !== "exact_match") return `<td class="number">${text}</td>`;
+  return `<td class="number share" style="--share:${(100 * row.greedy).toFixed(1)}%">${text}</td>`;
+}
+
+const meaningOf = (reward: RewardSetting): string =>
+  reward === "exact_match"
+    ? "Accuracy: greedy completions that are the answer."
+    : `Rewards: scores of the reward model ${hubName(reward.model) ?? reward.model}. Greedy reward: mean over greedy completions.`;
 
 // The charts are loaded when they are needed: vega takes half a second.
 
@@ -139,20 +163,24 @@ function figure(name: string, svg: string, series: readonly { name: string; colo
   return `<figure><figcaption>${caption}</figcaption>${svg}</figure>`;
 }
 
-function sampleSection(samples: readonly Judged[]): string {
+function sampleSection(samples: readonly Judged[], reward: RewardSetting): string {
   if (samples.length === 0) return "";
+  const verdict = reward === "exact_match" ? rightOrWrong : (score: number) => score.toFixed(3);
   const body = samples.map(
-    ({ prompt, completion, answer, reward }) => `<tr><td class="text">${escapeHtml(prompt)}</td>
-<td class="text">${escapeHtml(completion)}</td><td class="text">${escapeHtml(answer)}</td>
-<td>${reward === 1 ? '<span class="right">✓ right</span>' : '<span class="wrong">✗ wrong</span>'}</td></tr>`,
+    ({ prompt, completion, answer, reward: score }) => `<tr><td class="text">${escapeHtml(prompt)}</td>
+<td class="text">${escapeHtml(completion)}</td><td class="text">${escapeHtml(answer ?? "")}</td>
+<td>${verdict(score)}</td></tr>`,
   );
   return `<h2>Samples of the final model</h2>
 <table>
-<thead><tr><th>prompt</th><th>completion</th><th>answer</th><th></th></tr></thead>
+<thead><tr><th>prompt</th><th>completion</th><th>answer</th><th>${reward === "exact_match" ? "" : "reward"}</th></tr></thead>
 <tbody>
 ${body.join("\n")}
 </tbody>
 </table>`;
 }
+
+const rightOrWrong = (score: number): string =>
+  score === 1 ? '<span class="right">✓ right</span>' : '<span class="wrong">✗ wrong</span>';
 
 const escapeHtml = (text: string) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);

@@ -1,19 +1,20 @@
 /** Models of a run measured side by side on held-out prompts. */
 import { deriveSeed } from "../distill/batches.js";
 import { type Judged, judge, sampledReward } from "../distill/evaluate.js";
+import { closeReward, loadReward, openReward, type Reward } from "../distill/reward-model.js";
 import { mean, standardError } from "../distill/statistics.js";
 import type { ComputeDtype } from "../model/compute.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
-import type { Config } from "./config.js";
+import type { ConfigFor } from "./config.js";
 import type { TaskContext } from "./events.js";
 import type { Run } from "./run-folder.js";
 import { readPrompts } from "./stages.js";
 
-/** One model's measures; shares are from 0 to 1. */
+/** One model's measures. */
 export type ResultRow = {
   readonly name: string;
-  /** Share of prompts whose greedy completion is the answer. */
-  readonly accuracy: number;
+  /** Mean reward of greedy completions. With exact_match that is the accuracy, from 0 to 1. */
+  readonly greedy: number;
   /** Mean reward of sampled completions (temperature 1), and its standard error over prompts. */
   readonly reward: number;
   readonly rewardSe: number;
@@ -29,40 +30,56 @@ export type Candidate = { readonly name: string; readonly dir: string; readonly 
 /** Completions of a result that are kept to be shown. */
 const KEPT_SAMPLES = 10;
 
+type MeasuredConfig = ConfigFor<"warp"> & { readonly eval_data: string };
+
 /**
  * Measures each model on the held-out prompts: the same prompts and random numbers for all. What an earlier process has
  * measured is taken from state.json.
  */
 export async function measureModels(
   run: Run,
-  config: Config & { eval_data: string },
+  config: MeasuredConfig,
   context: TaskContext,
   candidates: readonly Candidate[],
   referenceDir: string,
 ): Promise<Result[]> {
   const missing = candidates.filter(({ name }) => !(`eval/${name}` in run.state.stages));
-  const reference = missing.length > 0 ? await loadModel(referenceDir) : null;
+  if (missing.length > 0) await measureMissing(run, config, context, missing, referenceDir);
+  return candidates.map(({ name }) => run.state.stages[`eval/${name}`] as Result);
+}
+
+async function measureMissing(
+  run: Run,
+  config: MeasuredConfig,
+  context: TaskContext,
+  missing: readonly Candidate[],
+  referenceDir: string,
+): Promise<void> {
+  const reference = await loadModel(referenceDir);
+  let reward: Reward = "exact_match";
   try {
+    reward = await loadReward(await openReward(config.rl.reward, reference.folder));
     for (const { name, dir, dtype = "float32" } of missing) {
       const model = await loadModel(dir, { dtype });
       try {
-        const result = await measureModel(name, model, dir === referenceDir ? null : reference, config, context);
-        run.finishStage(`eval/${name}`, result);
+        const from = dir === referenceDir ? null : reference;
+        run.finishStage(`eval/${name}`, await measureModel(name, model, from, reward, config, context));
       } finally {
         disposeModel(model);
       }
     }
   } finally {
-    if (reference !== null) disposeModel(reference);
+    disposeModel(reference);
+    closeReward(reward);
   }
-  return candidates.map(({ name }) => run.state.stages[`eval/${name}`] as Result);
 }
 
 async function measureModel(
   name: string,
   model: LoadedModel,
   reference: LoadedModel | null,
-  config: Config & { eval_data: string },
+  reward: Reward,
+  config: MeasuredConfig,
   context: TaskContext,
 ): Promise<Result> {
   const { samples, limit, ...settings } = config.eval;
@@ -79,13 +96,13 @@ async function measureModel(
     await context.breathe();
     context.signal.throwIfAborted();
   };
-  const options = { ...settings, seed: deriveSeed(config.seed, "eval"), breathe };
+  const options = { ...settings, reward, seed: deriveSeed(config.seed, "eval"), breathe };
 
   const greedy = await judge(model, rows, { samples: 1, temperature: 0 }, options);
   const sampled = await sampledReward(model, rows, samples, options, reference);
   const row = {
     name,
-    accuracy: mean(greedy.judged.map(({ reward }) => reward)),
+    greedy: mean(greedy.judged.map(({ reward }) => reward)),
     reward: mean(sampled.byRow),
     rewardSe: standardError(sampled.byRow),
     kl: reference === null ? null : sampled.kl,

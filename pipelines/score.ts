@@ -14,7 +14,7 @@ before later windows, which Gemma misses: take windows as long as memory allows.
 that, and bits over the UTF-8 bytes of the scored text without control tokens (null where a row is ids).
 
 With a model for sequence classification, such as a reward model, a row gets "scores", one a label, in place of
-"logprobs"; --summary prints {"rows", "mean_scores"}.
+"logprobs"; what it scores ends as the chat template ends it. --summary prints {"rows", "mean_scores"}.
 
 Examples:
   heddle score --model gemma --data rows.jsonl --out scored.jsonl --summary

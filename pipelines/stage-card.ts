@@ -46,7 +46,6 @@ const LAST = 1 / 10;
 
 export function stageCard(config: Config, { stage, phase, init, isAdapter, steps, log }: Trained): string {
   const { what, tag, how } = PHASES[phase];
-  const asked = phase === "distill" ? [config.teacher!] : [];
   // A stage before this one is where the config says that the run is, on whatever machine.
   const ofRun = relative(resolve(config.output_dir), init);
   const start = ofRun.startsWith("..") || init === config.model ? init : join(config.output_dir, ofRun);
@@ -58,7 +57,7 @@ export function stageCard(config: Config, { stage, phase, init, isAdapter, steps
     summary:
       `${isAdapter ? "An adapter for " : ""}\`${named(start)}\`${isAdapter ? ", learned in" : " after"} ${steps === 1 ? "1 step" : `${steps} steps`} of ` +
       `${what} by heddle, with the section \`${phase}\` of the config below.`,
-    models: [...new Set([config.model, start, ...asked])].map(named),
+    models: [...new Set([config.model, start, ...askedBy(phase, config)])].map(named),
     baseModels: base === null ? [] : [base],
     tags: [tag, "heddle"],
     methods: [{ name: phase, description: how }],
@@ -66,6 +65,12 @@ export function stageCard(config: Config, { stage, phase, init, isAdapter, steps
     measured: measured(log),
     recipe: stringifyConfig(withPinnedNames(config)),
   });
+}
+
+/** Models that a phase asks beside the one that it trains. */
+function askedBy(phase: Phase, { teacher, rl }: Config): string[] {
+  if (phase === "distill") return [teacher!];
+  return phase === "rl" && rl!.reward !== "exact_match" ? [rl!.reward.model] : [];
 }
 
 function measured(log: readonly LogLine[]): string[] {

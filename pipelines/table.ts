@@ -1,10 +1,12 @@
 /** Tables on a terminal; the one at the end of `heddle warp` has one line a model. */
+import type { RewardSetting } from "../distill/reward-model.js";
 import type { ResultRow } from "./results.js";
 
-const HEAD = ["model", "accuracy", "reward", "KL to distilled"];
-
-export const formatTable = (rows: readonly ResultRow[]): string =>
-  alignColumns([HEAD, ...rows.map((row) => [row.name, percent(row.accuracy), rewardText(row), klText(row)])]);
+export const formatTable = (rows: readonly ResultRow[], reward: RewardSetting): string =>
+  alignColumns([
+    ["model", greedyHead(reward), "reward", "KL to distilled"],
+    ...rows.map((row) => [row.name, greedyText(row, reward), rewardText(row), klText(row)]),
+  ]);
 
 /** Aligned columns: names to the left, numbers to the right, no line ends in spaces. Ends with a newline. */
 export function alignColumns(lines: readonly (readonly string[])[]): string {
@@ -15,7 +17,11 @@ export function alignColumns(lines: readonly (readonly string[])[]): string {
   return `${text.join("\n")}\n`;
 }
 
-export const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+/** What the mean reward of greedy completions is called. */
+export const greedyHead = (reward: RewardSetting): string => (reward === "exact_match" ? "accuracy" : "greedy reward");
+
+export const greedyText = ({ greedy }: ResultRow, reward: RewardSetting): string =>
+  reward === "exact_match" ? `${(100 * greedy).toFixed(1)} %` : greedy.toFixed(3);
 
 /** Mean and standard error. */
 export const rewardText = ({ reward, rewardSe }: ResultRow): string => `${reward.toFixed(3)} ± ${rewardSe.toFixed(3)}`;

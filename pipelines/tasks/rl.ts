@@ -1,4 +1,5 @@
 /** The work of `heddle rl`: one run of RL. */
+import { closeReward, loadReward, openReward } from "../../distill/reward-model.js";
 import { rl } from "../../distill/rl.js";
 import type { ConfigFor } from "../config.js";
 import type { TaskContext } from "../events.js";
@@ -20,6 +21,11 @@ export function runRl(
   const settings = config.rl;
   return runStage(run, config, context, name, init, settings, async (policy, stage) => {
     const rows = await readPrompts(config.train_data, policy.folder, config, settings.max_new_tokens);
-    await rl(policy, rows, settings, stage);
+    const reward = await loadReward(await openReward(settings.reward, policy.folder));
+    try {
+      await rl(policy, reward, rows, settings, stage);
+    } finally {
+      closeReward(reward);
+    }
   });
 }

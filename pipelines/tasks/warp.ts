@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { compileSchedule } from "../../config/schedule.js";
-import { answerOf } from "../../distill/data.js";
+import { checkRewarded, openReward } from "../../distill/reward-model.js";
 import { type GroupStatistics, slerpCheckpoints } from "../../merge/warp.js";
 import type { Dtype } from "../../model/json.js";
 import { openModel } from "../../model/load.js";
@@ -36,13 +36,14 @@ export function run(config: WarpConfig, context: TaskContext): Promise<string> {
       title: `heddle warp: ${config.output_dir}`,
       config: stringifyConfig(config),
       log: readLog(run.dir),
+      reward: config.rl.reward,
       table,
       merges,
       samples: results.at(-1)?.samples ?? [],
     });
     const path = join(run.dir, "report.html");
     writeFileAtomic(path, report);
-    return `${table.length === 0 ? "" : `${formatTable(table)}\n`}model   ${final}\nreport  ${path}\n`;
+    return `${table.length === 0 ? "" : `${formatTable(table, config.rl.reward)}\n`}model   ${final}\nreport  ${path}\n`;
   });
 }
 
@@ -51,12 +52,13 @@ async function checkData(config: WarpConfig): Promise<void> {
   const folder = await openModel(config.model);
   const names = Object.keys(parameterShapes(folder.config));
   for (const settings of [config.distill, config.rl]) learning(settings, names);
+  const reward = await openReward(config.rl.reward, folder);
   for (const [path, maxNewTokens] of [
     [config.train_data, config.rl.max_new_tokens],
     [config.eval_data, config.eval.max_new_tokens],
   ] as const) {
     if (path === null) continue;
-    for (const { row } of await readPrompts(path, folder, config, maxNewTokens)) answerOf(row);
+    await checkRewarded(reward, await readPrompts(path, folder, config, maxNewTokens), maxNewTokens);
   }
 }
 

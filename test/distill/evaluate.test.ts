@@ -34,6 +34,7 @@ afterAll(() => {
 const breathe = vi.fn(() => Promise.resolve());
 beforeEach(() => breathe.mockClear());
 const options = (changes: Partial<EvaluationOptions> = {}): EvaluationOptions => ({
+  reward: "exact_match",
   max_new_tokens: 10,
   batch_size: 32,
   seed: 0,

@@ -48,7 +48,7 @@ test("sft, between two steps", () => expectFreed((context) => sft(model, rows, s
 
 test("rl, between two steps", () => {
   const own = { prompts: 2, samples: 2, beta_kl: "0.1 * step", mu: 0.5, temperature: 0.7 };
-  return expectFreed((context) => rl(model, rows, { ...settings, ...own }, context), afterAStep);
+  return expectFreed((context) => rl(model, "exact_match", rows, { ...settings, ...own }, context), afterAStep);
 });
 
 test("distil, whose teacher fails within a step, at the second of its parts", async () => {

@@ -146,7 +146,7 @@ describe("two steps follow the formulas", () => {
     const dir = await newFolder();
     const run = async (stopAfter: number) => {
       const { context, log } = stageContext(dir, { stopAfter });
-      await expect(rl(model, rows, { ...settings, ...sampling }, context)).rejects.toBe(stopped);
+      await expect(rl(model, "exact_match", rows, { ...settings, ...sampling }, context)).rejects.toBe(stopped);
       return { metrics: log.at(-1), state: await stateIn(dir, model) };
     };
     const first = await run(1);
@@ -205,7 +205,9 @@ test("a run that was stopped and started again has the bits of one that was not;
     uploadParameters(model.parameters, init);
     const dir = await newFolder();
     for (const stopAfter of stops)
-      await expect(rl(small, rows, short, stageContext(dir, { stopAfter }).context)).rejects.toBe(stopped);
+      await expect(rl(small, "exact_match", rows, short, stageContext(dir, { stopAfter }).context)).rejects.toBe(
+        stopped,
+      );
     return stateIn(dir, small);
   };
   const eager = await stateAfter([1]);
@@ -226,7 +228,7 @@ test("a row without an answer is refused before the first step, by its place", a
   const { context, log } = stageContext(await newFolder());
   const row = { prompt: "1+3=", [place]: "train.jsonl:2" };
   await expect(
-    rl(model, [rows[0]!, { row, prompt: [2], read: { system: "error" } }], settings, context),
+    rl(model, "exact_match", [rows[0]!, { row, prompt: [2], read: { system: "error" } }], settings, context),
   ).rejects.toThrow(
     expect.objectContaining({
       name: "DataError",
@@ -240,6 +242,6 @@ test("leaves no tensor behind", async () => {
   const small = oneLayer(model);
   const rows = await rowsFor(small, { temperature: 1, max_new_tokens: 5 });
   const before = tf.memory().numTensors;
-  await rl(small, rows, { ...settings, steps: 2 }, stageContext(await newFolder()).context);
+  await rl(small, "exact_match", rows, { ...settings, steps: 2 }, stageContext(await newFolder()).context);
   expect(tf.memory().numTensors).toBe(before);
 });

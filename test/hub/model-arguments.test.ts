@@ -164,6 +164,24 @@ describe("a model argument", () => {
     expect([model, pinnedName(teacher)]).toEqual([fixture("gemma2-tiny"), expect.stringMatching(/^org\/tiny@/)]);
   });
 
+  test("of a config: the reward model, too; the run keeps its commit", async () => {
+    const config = join(home, "run.yaml");
+    writeFileSync(join(home, "rows.jsonl"), '{"prompt": "a"}\n');
+    writeFileSync(
+      config,
+      `model: ${fixture("gemma2-tiny")}\ntrain_data: ${home}/rows.jsonl\noutput_dir: ${home}/run\n` +
+        "rl: {steps: 1, reward: {model: org/tiny}}\n",
+    );
+    const loaded = await loadConfig(config, { set: [], command: "rl" });
+    const reward = loaded.rl.reward as { model: string };
+    expect(pinnedName(reward.model)).toMatch(/^org\/tiny@/);
+    await inRun(loaded, async () => {});
+    expect(readFileSync(join(home, "run", "config.yaml"), "utf8")).toContain(`model: ${pinnedName(reward.model)}\n`);
+    await expect(loadConfig(config, { set: ["rl.reward.model=org/none"], command: "rl" })).rejects.toThrow(
+      "--set rl.reward.model=org/none: no such folder, and not from the hub: org/none: not found",
+    );
+  });
+
   test("of a config, on no hub", async () => {
     const config = join(home, "run.yaml");
     writeFileSync(join(home, "rows.jsonl"), '{"prompt": "a", "completion": "b"}\n');

@@ -1,6 +1,14 @@
 /** Sequences as lists of tokens, by hand: prompts [1 2 3] and [1 2 4 5], which share the tokens [1 2]. */
 import { describe, expect, test } from "vitest";
-import { byCompletion, listPrompts, listSequences, paddedLength, sizesOf, untilStop } from "../../model/batch.js";
+import {
+  byCompletion,
+  listPrompts,
+  listSequences,
+  paddedLength,
+  sizesOf,
+  sizesOfBatch,
+  untilStop,
+} from "../../model/batch.js";
 
 const prompts = [
   [1, 2, 3],
@@ -35,6 +43,45 @@ describe("sizesOf", () => {
   test("prompts that are all the same are all prefix", () => {
     const sizes = sizesOf([[1, 2, 3]], { rows: 4, samples: 1, maxNewTokens: 2 });
     expect([sizes.sharedPrefix, sizes.promptTokens]).toEqual([3, 3]);
+  });
+});
+
+describe("sizesOfBatch", () => {
+  const rowsOf = (...lengths: number[]) => lengths.map((length) => Array.from({ length }, (_, i) => i));
+
+  test("rounds the room for all tokens up to 1, 3/4, 1/2, ... of rows that are as long as the longest, rounded", () => {
+    const limits = { limit: 8192, sharedPrefix: 0 };
+    // Rows of 400 tokens get 512 slots: 3 of them are 1536, of which 768 is a half.
+    expect(sizesOfBatch(rowsOf(400, 200, 100), limits)).toEqual({
+      rows: 3,
+      samples: 1,
+      maxNewTokens: 1,
+      longestPrompt: 8192,
+      sharedPrefix: 0,
+      promptTokens: 768,
+    });
+    expect(sizesOfBatch(rowsOf(400, 400, 100), limits).promptTokens).toBe(1152);
+  });
+
+  test("takes no more for what all begin with than it is told, nor than is so", () => {
+    const of = (sharedPrefix: number, ...rows: number[][]) =>
+      sizesOfBatch(rows, { limit: 64, sharedPrefix }).sharedPrefix;
+    expect([of(2, [1, 2, 3, 4], [1, 2, 3, 5]), of(2, [1, 2, 4], [1, 3])]).toEqual([2, 1]);
+  });
+
+  test("leads to few programs: batches of 8 rows of up to 1000 tokens have a handful of shapes", () => {
+    let seed = 1;
+    const random = () => {
+      seed = (seed * 48271) % 2147483647;
+      return seed / 2147483647;
+    };
+    const shapes = Array.from({ length: 200 }, () => {
+      const rows = rowsOf(...Array.from({ length: 8 }, () => 1 + Math.floor(1000 * random())));
+      const list = listPrompts(rows, sizesOfBatch(rows, { limit: 8192, sharedPrefix: 0 }));
+      expect(list.ids.length).toBeGreaterThanOrEqual(rows.flat().length);
+      return `${list.ids.length} ${list.layout.slots}`;
+    });
+    expect(new Set(shapes).size).toBeLessThanOrEqual(8);
   });
 });
 

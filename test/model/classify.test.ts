@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { sizesOf } from "../../model/batch.js";
+import { sizesOf, sizesOfBatch } from "../../model/batch.js";
 import { labelScores } from "../../model/classify.js";
 import { openModel, openWeights } from "../../model/load.js";
 import { loadParameters } from "../../model/loaded.js";
@@ -20,15 +20,19 @@ test.each(["0", "1"])("the scores of rows of several lengths are transformers' l
   process.env.HEDDLE_JIT = jit;
   const rows = JSON.parse(await readFile(join(dir, "rows.json"), "utf8")) as number[][];
   const { config, parameters } = await loadParameters(await openWeights(dir));
-  const sizes = sizesOf(rows, { rows: rows.length, samples: 1, maxNewTokens: 1 });
   const expected = (await readGolden(dir)).logits!.arraySync() as number[][];
-  const got = labelScores(parameters, config, rows, sizes);
-  got.forEach((scores, row) => {
-    scores.forEach((score, label) => {
-      expect(Math.abs(score - expected[row]![label]!)).toBeLessThan(2e-5);
+  for (const sizes of [
+    sizesOf(rows, { rows: rows.length, samples: 1, maxNewTokens: 1 }),
+    sizesOfBatch(rows, { limit: config.maxPositionEmbeddings, sharedPrefix: 1 }),
+  ]) {
+    const got = labelScores(parameters, config, rows, sizes);
+    got.forEach((scores, row) => {
+      scores.forEach((score, label) => {
+        expect(Math.abs(score - expected[row]![label]!)).toBeLessThan(2e-5);
+      });
     });
-  });
-  expect(got.map(({ length }) => length)).toEqual([3, 3, 3]);
+    expect(got.map(({ length }) => length)).toEqual([3, 3, 3]);
+  }
 });
 
 test("where a language model is needed it is refused", async () => {

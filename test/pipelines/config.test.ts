@@ -274,6 +274,29 @@ describe("lora", () => {
   });
 });
 
+describe("rl.reward", () => {
+  const model = "test/fixtures/models/gemma2-tiny-reward";
+  const rl = (reward: string) => `${head}rl:\n  steps: 1\n  reward: ${reward}\n`;
+
+  test("is exact_match, or a reward model in float32 unless told otherwise", async () => {
+    expect((await load(rl("exact_match"), "rl")).rl.reward).toBe("exact_match");
+    expect((await load(rl(`{model: ${model}}`), "rl")).rl.reward).toEqual({ model, dtype: "float32" });
+    const half = await load(rl("exact_match"), "rl", [`rl.reward={model: ${model}, dtype: bfloat16}`]);
+    expect(half.rl.reward).toEqual({ model, dtype: "bfloat16" });
+  });
+
+  test.each([
+    ["exact", 'rl.reward: expected exact_match, or a section with model: a reward model\'s folder, got "exact"'],
+    ["{}", "rl.reward.model: expected a folder with config.json, got nothing"],
+    [`{model: ${model}, dtype: half}`, 'rl.reward.dtype: expected one of float32, bfloat16, got "half"'],
+    [`{model: ${model}, dtyp: bfloat16}`, "rl.reward.dtyp: unknown key; did you mean dtype?"],
+    [`{model: ${model}, beta_kl: 1}`, "rl.reward.beta_kl: unknown key; did you mean rl.beta_kl?"],
+    ["{model: nowhere}", 'rl.reward.model: expected a folder with config.json, got "nowhere", which does not exist'],
+  ])("%s is refused with what was expected", async (reward, problem) => {
+    expect(await complaint(rl(reward), "rl")).toEqual([`run.yaml:5: ${problem}`]);
+  });
+});
+
 describe("YAML", () => {
   test.each([
     [

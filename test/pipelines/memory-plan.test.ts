@@ -23,7 +23,15 @@ const ALL = EMBEDDING + 2 * LAYER + NORM;
 /** 4 prompts of 10 tokens, the longest of 10, completions of 5. */
 const sizes = { rows: 4, samples: 1, maxNewTokens: 5, longestPrompt: 10, sharedPrefix: 0, promptTokens: 40 };
 const student = { config, learns: () => true, adapter: {}, bytesOf: () => 4 as const };
-const stage: PlannedStage = { phase: "distill", student, teacher: null, sizes, part: sizes, isInLoops: false };
+const stage: PlannedStage = {
+  phase: "distill",
+  student,
+  teacher: null,
+  reward: null,
+  sizes,
+  part: sizes,
+  isInLoops: false,
+};
 
 // 40 tokens of prompts and 20 of completions, of which 4 predict nothing; rows of 10 + 5 - 1 slots.
 const [M, W, S] = [40 + 20 - 4, 20, 14];
@@ -35,6 +43,7 @@ describe("planMemory", () => {
       runtime: 0.83e9,
       weights: 4 * ALL,
       teacher: 0,
+      reward: 0,
       optimiser: 8 * ALL,
       anchor: 0,
       gradients: 4 * ALL,
@@ -80,6 +89,16 @@ describe("planMemory", () => {
       loss: 6 * 4 * W * 1000 + 4 * EMBEDDING,
     });
     expect(planMemory({ ...stage, phase: "sft" }).cache).toBe(0);
+  });
+
+  test("a reward model is held beside the policy, its head of one label too", () => {
+    const reward = { config: { ...config, numLabels: 1 }, bytesOf: () => 2 };
+    const [alone, plan] = [null, reward].map((of) => planMemory({ ...stage, phase: "rl", reward: of }));
+    expect(plan).toEqual({ ...alone, reward: 2 * (ALL + 8) });
+    expect(totalBytes(plan!)).toBe(totalBytes(alone!) + 2 * (ALL + 8));
+    expect(describePlans([{ stage: "rl", bytes: plan!, total: 1e9, advice: [] }], 64e9)).toContain(
+      "\n  weights of the reward model      1 MB\n",
+    );
   });
 
   test("of an adapter it counts matrices, moments and gradients; a teacher that is its base takes nothing more", () => {

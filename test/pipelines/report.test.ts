@@ -48,6 +48,7 @@ describe("renderReport", () => {
       title: evil,
       config: `a: ${evil}`,
       log: [],
+      reward: { model: evil, dtype: "float32" },
       table: [{ ...reportData.table[0]!, name: evil }],
       merges: [{ name: evil, statistics: [{ ...reportData.merges[0]!.statistics[0]!, group: evil }] }],
       samples: [{ prompt: evil, completion: evil, answer: evil, reward: 1 }],
@@ -62,13 +63,29 @@ describe("renderReport", () => {
     expect(html.match(/✗ wrong/g)).toHaveLength(3);
   });
 
+  test("of a reward model's scores it says whose they are, and no completion is right or wrong", async () => {
+    const html = await renderReport({
+      ...reportData,
+      reward: { model: "runs/<judge>", dtype: "float32" },
+      samples: [{ prompt: "1 * 7 =", completion: "7", answer: null, reward: -0.98765 }],
+    });
+    expect(html).toContain(
+      "<p>On held-out prompts. Rewards: scores of the reward model runs/&#60;judge&#62;. Greedy reward: mean over greedy " +
+        "completions. Reward: mean over sampled completions and its\nstandard error over prompts.",
+    );
+    expect(html).toContain('<th class="number">greedy reward</th><th class="number">reward</th>');
+    expect(html).toContain('<td class="number">0.463</td>');
+    expect(html).toContain('<td class="text">7</td><td class="text"></td>\n<td>-0.988</td>');
+    expect(html).not.toMatch(/accuracy<|✓|✗|--share:\d/i);
+  });
+
   test("a run without held-out prompts has no table, an empty one only its config", async () => {
     expect(headings(await renderReport({ ...reportData, table: [], samples: [] }))).not.toContain("Results");
     expect(headings(await renderReport(nothing))).toEqual(["Config"]);
   });
 
   test("one model, all measures equal, and a KL below zero are drawn", async () => {
-    const row = { name: "final", accuracy: 0, reward: 0, rewardSe: 0, kl: -0.01 };
+    const row = { name: "final", greedy: 0, reward: 0, rewardSe: 0, kl: -0.01 };
     expect(await renderReport({ ...nothing, table: [row] })).not.toContain("NaN");
     expect(await renderReport({ ...nothing, table: [row, { ...row, kl: null }] })).not.toContain("NaN");
   });

@@ -2,9 +2,11 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { openFolder } from "../../model/load.js";
 import { run } from "../../pipelines/tasks/score.js";
+import { writeRewardModel } from "../distill/reward-folder.js";
 import { fixture, readGolden } from "../model/golden.js";
-import { readJsonl, rowsFile, taskContext } from "./command.js";
+import { newFolder, readJsonl, rowsFile, taskContext } from "./command.js";
 
 test("each row gets the scores of its labels, as transformers' logits, in batches of any size", async () => {
   const model = fixture("models/gemma2-tiny-reward");
@@ -19,4 +21,15 @@ test("each row gets the scores of its labels, as transformers' logits, in batche
   expect(scored.map(({ scores }) => scores)).toEqual(expected.map(close));
   const mean = [0, 1, 2].map((label) => expected.reduce((sum, row) => sum + row[label]!, 0) / 3);
   expect(summary).toEqual({ rows: 3, mean_scores: close(mean) });
+});
+
+test("a conversation is scored as the chat template renders it, to the end of its last turn", async () => {
+  const model = join(newFolder(), "judge");
+  await writeRewardModel(fixture("arithmetic/student"), model);
+  const { chat } = await openFolder(model);
+  const answered = "<start_of_turn>user\n1+2=<end_of_turn>\n<start_of_turn>model\n3<end_of_turn>\n";
+  const ids = [await chat.textIds(answered), await chat.textIds("<start_of_turn>user\n1+2=<end_of_turn>\n")];
+  const { data, out } = rowsFile([{ prompt: "1+2=", completion: "3" }, { prompt: "1+2=" }]);
+  await run({ model, data, out, batchSize: 2, system: "error" }, taskContext());
+  expect(readJsonl<{ ids: number[] }>(out).map((row) => row.ids)).toEqual(ids);
 });
