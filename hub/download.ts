@@ -1,6 +1,6 @@
 /** One file of the hub into the cache: it goes on where an earlier process stopped, and is there only when its hash is right. */
 import { createHash, type Hash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { constants, createReadStream } from "node:fs";
 import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
 import { isDiskFull } from "../model/disk.js";
 import { deepestMessage } from "../teacher/http-call.js";
@@ -43,10 +43,8 @@ const RETRIES = 6;
  */
 export async function downloadFile(file: RemoteFile, path: string, options: DownloadOptions): Promise<void> {
   const partial = partialPath(path);
-  const handle = await open(partial, "a").then(async (created) => {
-    await created.close();
-    return open(partial, "r+");
-  });
+  // Made where it is missing, in one step: another process may rename it at any time.
+  const handle = await open(partial, constants.O_RDWR | constants.O_CREAT);
   try {
     const state: State = { handle, done: 0, hash: newHash(file) };
     await readPartial(file, partial, state, options);

@@ -151,15 +151,15 @@ async function downloader(
     const either = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
     const fetch = await hubFetch(settings, name, { signal: either, firstWaitMs, retries: 0 });
     const queue = new Queue({ concurrency: CONCURRENT_FILES });
-    const one = async (file: RemoteFile) => {
+    const one = async ([file, ...others]: readonly [RemoteFile, ...RemoteFile[]]) => {
       const path = blobPath(folder, file.oid);
       if ((await stat(path).catch(() => null))?.size !== file.size) {
         const url = `${settings.endpoint}/${name.repo}/resolve/${commit}/${encodeURIComponent(file.name)}`;
         await downloadFile(file, path, { repo: name.repo, url, fetch, signal: either, firstWaitMs, onBytes });
       }
-      await linkBlob(folder, commit, file.name, file.oid);
+      for (const { name, oid } of [file, ...others]) await linkBlob(folder, commit, name, oid);
     };
-    const all = files.map((file) => queue.add(() => one(file)));
+    const all = byContent(files).map((same) => queue.add(() => one(same)));
     try {
       await Promise.all(all);
     } catch (error) {
@@ -171,6 +171,17 @@ async function downloader(
   };
 }
 
+/** Files of the same content are one blob. */
+function byContent(files: readonly RemoteFile[]): [RemoteFile, ...RemoteFile[]][] {
+  const groups = new Map<string, [RemoteFile, ...RemoteFile[]]>();
+  for (const file of files) {
+    const group = groups.get(file.oid);
+    if (group === undefined) groups.set(file.oid, [file]);
+    else group.push(file);
+  }
+  return [...groups.values()];
+}
+
 /** Bytes of the files that are yet to come. */
 async function missingBytes(folder: string, files: readonly RemoteFile[]): Promise<number> {
   const sizeOf = (path: string) =>
@@ -178,7 +189,7 @@ async function missingBytes(folder: string, files: readonly RemoteFile[]): Promi
       ({ size }) => size,
       () => 0,
     );
-  const missing = files.map(async ({ oid, size }) => {
+  const missing = byContent(files).map(async ([{ oid, size }]) => {
     const path = blobPath(folder, oid);
     if ((await sizeOf(path)) === size) return 0;
     const partial = await sizeOf(partialPath(path));

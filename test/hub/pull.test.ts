@@ -55,7 +55,8 @@ describe("a pull", () => {
       `../../blobs/${gitSha1(Buffer.from(SMALL_FILES["config.json"]))}`,
     );
     expect(readFileSync(join(repo, "refs", "main"), "utf8")).toBe(commit);
-    // The tokenizer and the generation config have the same content: one blob.
+    // The tokenizer, its config and the generation config have the same content: one blob, fetched once.
+    expect(downloads().filter((line) => line.includes("/resolve/")).length).toBe(4);
     expect(readdirSync(join(repo, "blobs")).sort()).toEqual(
       [...new Set(Object.values(SMALL_FILES).map((text) => gitSha1(Buffer.from(text)))), sha256(LARGE)].sort(),
     );
