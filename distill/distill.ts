@@ -133,14 +133,14 @@ const distillStep = trainingStep(
 /** Ids must mean the same to both models; a teacher over HTTP was compared when it was opened. */
 async function checkTeacher(teacher: Teacher, student: LoadedModel): Promise<void> {
   if (teacher.kind === "remote") return;
-  const { dir, config } = student.folder;
+  const { dir, tokenizerDir, config } = student.folder;
   const theirs = teacher.model.folder;
   const need = "expected models of one family, whose token ids mean the same";
   if (theirs.config.vocabSize !== config.vocabSize)
     throw new TrainingError(
       `${theirs.dir}: the teacher's vocabulary has ${theirs.config.vocabSize} entries, the student's (${dir}) ${config.vocabSize}; ${need}`,
     );
-  const [ours, others] = [await tokenizerSha256(dir), await tokenizerSha256(theirs.dir)];
+  const [ours, others] = [await tokenizerSha256(tokenizerDir), await tokenizerSha256(theirs.tokenizerDir)];
   if (ours !== null && others !== null && ours !== others)
     throw new TrainingError(
       `${theirs.dir}: the teacher's tokenizer (sha256 ${others.slice(0, 12)}...) gives other ids to tokens than ` +

@@ -6,8 +6,9 @@ import type { ComputeDtype } from "../model/compute.js";
 import { computedAs, type ModelConfig } from "../model/config.js";
 import { logitsOf } from "../model/head.js";
 import type { ModelFolder } from "../model/load.js";
-import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
-import { type Parameters, readParameters } from "../model/parameters.js";
+import { type LoadedModel, loadModel, loadOnBase } from "../model/loaded.js";
+import { openAdapterFor } from "../model/lora.js";
+import { disposeParameters, type Parameters, readParameters } from "../model/parameters.js";
 import { matrixOf, partNames } from "../model/quantised.js";
 import { type BatchTensors, completionHidden, jitForward } from "../model/scoring.js";
 import { EMBEDDING } from "../model/shapes.js";
@@ -24,8 +25,8 @@ export type Teacher =
   | {
       readonly kind: "local";
       readonly model: LoadedModel;
-      /** Whether its weights are the student's own, without its adapter. */
-      readonly isShared?: boolean;
+      /** Those of its weights that are not the student's too. @default all */
+      readonly own?: Parameters;
     }
   | { readonly kind: "remote"; readonly client: RemoteTeacher };
 
@@ -39,19 +40,31 @@ export async function openTeacher(
   { dtype, onRetry }: { readonly dtype: ComputeDtype; readonly onRetry: (message: string) => void },
 ): Promise<Teacher> {
   if (!/^https?:/.test(where)) return { kind: "local", model: await loadModel(where, { dtype }) };
-  const identity = { vocabSize: student.config.vocabSize, tokenizerSha256: await tokenizerSha256(student.dir) };
+  const identity = {
+    vocabSize: student.config.vocabSize,
+    tokenizerSha256: await tokenizerSha256(student.tokenizerDir),
+  };
   return { kind: "remote", client: await httpTeacher(where, { student: identity, onRetry }) };
 }
 
-/** The base of a student that learns an adapter, as its own teacher: in one copy, computed in `dtype`. */
-export function baseAsTeacher({ folder, parameters }: LoadedModel, dtype: ComputeDtype): Teacher {
+/**
+ * The base of a student that learns an adapter, as its own teacher: in one copy, computed in `dtype`. `adapter` is the folder
+ * of the teacher's own adapter on that base, null for none.
+ */
+export async function baseAsTeacher(
+  { folder, parameters }: LoadedModel,
+  dtype: ComputeDtype,
+  adapter: string | null = null,
+): Promise<Teacher> {
   const config = computedAs(folder.config, { dtype });
-  return { kind: "local", model: { folder: { ...folder, config }, parameters: baseOf(parameters) }, isShared: true };
+  const base = { folder: { ...folder, config }, parameters: baseOf(parameters) };
+  if (adapter === null) return { kind: "local", model: base, own: {} };
+  return { kind: "local", ...(await loadOnBase(base, await openAdapterFor(adapter, folder.dir, config))) };
 }
 
 export async function closeTeacher(teacher: Teacher): Promise<void> {
   if (teacher.kind === "remote") await teacher.client.close();
-  else if (!teacher.isShared) disposeModel(teacher.model);
+  else disposeParameters(teacher.own ?? teacher.model.parameters);
 }
 
 /** Of a local teacher: what its logits are made of. The embedding is the teacher's own. */

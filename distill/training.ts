@@ -120,7 +120,11 @@ export const saveStageModel = (
   card: string | null = null,
 ): Promise<void> =>
   saveResult(dir, card, (partial) =>
-    saveModel(partial, mergedTensors(folder.config, parameters), { from: folder.dir, dtype: "float32" }),
+    saveModel(partial, mergedTensors(folder.config, parameters), {
+      from: folder.dir,
+      tokenizerFrom: folder.tokenizerDir,
+      dtype: "float32",
+    }),
   );
 
 /** Puts the stage's adapter, as PEFT stores it, into its folder; `base` is what it calls the model that it is for. */

@@ -4,12 +4,12 @@
  * quantisation also `.nested_absmax` and `.nested_quant_map`; in 8 bits `X.SCB` has the absmax of each row.
  * Imports no TensorFlow.
  */
-import type { openCheckpoint, TensorInfo } from "safetensors-ts";
+import { type SafetensorsFile, type TensorInfo, toFloat32 } from "safetensors-ts";
 import { ModelError } from "./errors.js";
 import type { JsonObject } from "./json.js";
 import { BLOCK, DYNAMIC_MAP, type Int8, NESTED_BLOCK, NF4, type Nf4, type Nf4Blocks } from "./quantise.js";
 
-type Checkpoint = Awaited<ReturnType<typeof openCheckpoint>>;
+type Checkpoint = Pick<SafetensorsFile, "read">;
 type Infos = ReadonlyMap<string, TensorInfo>;
 
 const STATE = ".quant_state.bitsandbytes__";
@@ -93,7 +93,7 @@ export async function readNf4(
 }
 
 async function finite(dir: string, checkpoint: Checkpoint, name: string): Promise<Float32Array> {
-  const values = await checkpoint.readFloat32(name);
+  const values = toFloat32(await checkpoint.read(name), "F32");
   const wrong = values.find((value) => !Number.isFinite(value));
   if (wrong === undefined) return values;
   throw new ModelError(dir, `tensor "${name}" holds ${wrong}, expected finite numbers`);

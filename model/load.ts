@@ -6,7 +6,7 @@ import type { Compute } from "./compute.js";
 import { computedAs, type ModelConfig, readModelConfig } from "./config.js";
 import { ID_OR_LIST, idList } from "./config-keys.js";
 import { ModelError } from "./errors.js";
-import { readJsonIfAny } from "./json.js";
+import { isFile, readJsonIfAny } from "./json.js";
 import { openAdapterFor, placesOf } from "./lora.js";
 import { loadTokenizer, type Tokenizer } from "./tokenizer.js";
 
@@ -15,6 +15,8 @@ export interface ModelFolder {
   /** What is added to its weights, or takes their place. */
   readonly adapter: Adapter | null;
   readonly config: ModelConfig;
+  /** Folder of tokenizer and chat template: the adapter's where it has a tokenizer. */
+  readonly tokenizerDir: string;
   /** null where the folder has none: such a model scores and continues token ids. */
   readonly tokenizer: Tokenizer | null;
   readonly chat: Chat;
@@ -37,38 +39,30 @@ export async function openModel(
   );
 }
 
-/**
- * Opens a model folder, also with an adapter on it, or an adapter's folder (`placesOf`). Tokenizer and chat template are
- * the adapter's where its folder has a tokenizer.
- */
+/** Opens a model folder, also with an adapter on it, or an adapter's folder (`placesOf`). */
 export async function openFolder(
   model: string,
   compute: Partial<Compute> = {},
   adapterDir: string | null = null,
 ): Promise<ModelFolder> {
-  const { dir, adapter, config } = await openWeights(model, compute, adapterDir);
-  const ofAdapter = adapter && (await loadTokenizer(adapter.path));
-  const tokenizer = ofAdapter ?? (await loadTokenizer(dir));
-  const chat = await loadChat(adapter && ofAdapter ? adapter.path : dir, tokenizer);
-  return {
-    dir,
-    adapter,
-    config,
-    tokenizer,
-    chat,
-    stopIds: await stopIds(dir, config, tokenizer),
-  };
+  const weights = await openWeights(model, compute, adapterDir);
+  const { dir, config, tokenizerDir } = weights;
+  const tokenizer = await loadTokenizer(tokenizerDir);
+  const chat = await loadChat(tokenizerDir, tokenizer);
+  return { ...weights, tokenizer, chat, stopIds: await stopIds(dir, config, tokenizer) };
 }
 
-/** What of a model its weights are loaded by; arguments as of openModel. */
+/** What of a model its weights are loaded by, and where its tokenizer is; arguments as of openModel. */
 export async function openWeights(
   model: string,
   compute: Partial<Compute> = {},
   adapterDir: string | null = null,
-): Promise<Pick<ModelFolder, "dir" | "adapter" | "config">> {
+): Promise<Pick<ModelFolder, "dir" | "adapter" | "config" | "tokenizerDir">> {
   const { dir, adapter } = await placesOf(model, adapterDir);
   const config = computedAs(await readModelConfig(dir), compute);
-  return { dir, adapter: adapter === null ? null : await openAdapterFor(adapter, dir, config), config };
+  if (adapter === null) return { dir, adapter: null, config, tokenizerDir: dir };
+  const tokenizerDir = (await isFile(join(adapter, "tokenizer.json"))) ? adapter : dir;
+  return { dir, adapter: await openAdapterFor(adapter, dir, config), config, tokenizerDir };
 }
 
 /** `eos_token_id` of config.json and generation_config.json, and `<end_of_turn>` if the vocabulary has it. */

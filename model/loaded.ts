@@ -6,7 +6,8 @@ import { computedAs, type ModelConfig } from "./config.js";
 import { type ModelFolder, openModel } from "./load.js";
 import { disposeParameters, isCompact, layersAlike, type Parameters, variableOf } from "./parameters.js";
 import { partNames } from "./quantised.js";
-import { quantisedIn, readAdapterWeights, readWeights, type Storage } from "./weights.js";
+import type { Storage } from "./stored-tensor.js";
+import { quantisedIn, readAdapterWeights, readWeights } from "./weights.js";
 
 export type LoadedModel = { readonly folder: ModelFolder; readonly parameters: Parameters };
 
@@ -17,15 +18,17 @@ export type LoadOptions = {
   readonly storageOf?: (name: string) => Storage;
   /** Folder of an adapter on the model. @default none, unless the model folder is an adapter's itself */
   readonly adapter?: string | null;
+  /** The adapter becomes part of the weights, as merge_and_unload of PEFT has it. @default false: it stands beside them */
+  readonly mergesAdapter?: boolean;
 };
 
 /** Opens a folder and loads its weights. */
 export async function loadModel(
   dir: string,
-  { dtype = "float32", storageOf, adapter = null }: LoadOptions = {},
+  { dtype = "float32", storageOf, adapter = null, mergesAdapter = false }: LoadOptions = {},
 ): Promise<LoadedModel> {
   const folder = await openModel(dir, { dtype }, adapter);
-  const { config, parameters } = await loadParameters(folder, storageOf);
+  const { config, parameters } = await loadParameters(folder, storageOf, mergesAdapter);
   return { folder: { ...folder, config }, parameters };
 }
 
@@ -36,32 +39,57 @@ export async function loadModel(
 export async function loadParameters(
   { dir, config, adapter = null }: Pick<ModelFolder, "dir" | "config"> & Partial<Pick<ModelFolder, "adapter">>,
   storageOf: (name: string) => Storage = storageFor(config.compute),
+  mergesAdapter = false,
 ): Promise<{ config: ModelConfig; parameters: Parameters }> {
-  const parameters: Record<string, Variable> = {};
+  const loaded: Record<string, Variable> = {};
   try {
-    for await (const [name, weight] of readWeights(dir, config, storageOf)) parameters[name] = variableOf(weight);
-    if (adapter !== null) await addAdapter(parameters, adapter);
+    for await (const [name, weight] of readWeights(dir, config, storageOf, mergesAdapter ? adapter : null)) {
+      loaded[name] = variableOf(weight);
+    }
+    if (adapter === null || mergesAdapter) return { config: inLoops(config, loaded), parameters: loaded };
+    const parameters = withAdapter(loaded, await loadAdapter(adapter));
+    disposeParameters(Object.fromEntries(Object.entries(loaded).filter(([name]) => parameters[name] !== loaded[name])));
+    return { config: inLoops(config, parameters), parameters };
   } catch (error) {
-    disposeParameters(parameters);
+    disposeParameters(loaded);
     throw error;
   }
-  // XLA makes float32 of all bfloat16 weights at once, unless the layers are a loop: then of one layer at a time.
-  const segments = isCompact(parameters) ? layersAlike(parameters) : null;
-  return { config: computedAs(config, { segments }), parameters };
 }
+
+/** XLA makes float32 of all bfloat16 weights at once, unless the layers are a loop: then of one layer at a time. */
+const inLoops = (config: ModelConfig, parameters: Parameters): ModelConfig =>
+  computedAs(config, { segments: isCompact(parameters) ? layersAlike(parameters) : null });
 
 const storageFor = ({ dtype, quantised }: Compute): ((name: string) => Storage) =>
   quantised === null ? () => dtype : quantisedIn(quantised);
 
-/** Adds an adapter's matrices, and puts what it stores whole in the place of the model's. */
-async function addAdapter(parameters: Record<string, Variable>, adapter: Adapter): Promise<void> {
-  for await (const [name, weight] of readAdapterWeights(adapter)) {
-    for (const before of [name, ...partNames(name)]) {
-      parameters[before]?.dispose();
-      delete parameters[before];
-    }
-    parameters[name] = variableOf(weight);
+/** A model on the base of another, in one copy, with an adapter beside it; `own` are the adapter's weights alone. */
+export async function loadOnBase(
+  { folder, parameters: base }: LoadedModel,
+  adapter: Adapter,
+): Promise<{ model: LoadedModel; own: Parameters }> {
+  const own = await loadAdapter(adapter);
+  const parameters = withAdapter(base, own);
+  const config = inLoops(folder.config, parameters);
+  return { model: { folder: { ...folder, adapter, config }, parameters }, own };
+}
+
+/** An adapter's matrices, and what it stores whole. */
+async function loadAdapter(adapter: Adapter): Promise<Parameters> {
+  const parameters: Record<string, Variable> = {};
+  try {
+    for await (const [name, weight] of readAdapterWeights(adapter)) parameters[name] = variableOf(weight);
+    return parameters;
+  } catch (error) {
+    disposeParameters(parameters);
+    throw error;
   }
+}
+
+/** Beside the base; what an adapter stores whole stands in the place of the base's. */
+function withAdapter(base: Parameters, own: Parameters): Parameters {
+  const hidden = new Set(Object.keys(own).flatMap((name) => [name, ...partNames(name)]));
+  return { ...Object.fromEntries(Object.entries(base).filter(([name]) => !hidden.has(name))), ...own };
 }
 
 /** Frees the weights. */

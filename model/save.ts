@@ -29,18 +29,25 @@ type HostTensors = Readonly<Record<string, { readonly shape: readonly number[]; 
 export interface SaveOptions {
   /** Folder whose config is taken over, but for the dtype, and whose tokenizer, chat template and so on are copied. */
   readonly from: string;
+  /** Folder whose files come before those of `from`. @default none */
+  readonly tokenizerFrom?: string;
   /** What the weights are rounded to (to nearest even). */
   readonly dtype: Dtype;
 }
 
 /** Writes `dir`, whole or not at all. Weights above 5 GB go to shards; they are converted one tensor at a time. */
-export async function saveModel(dir: string, weights: HostTensors, { from, dtype }: SaveOptions): Promise<void> {
+export async function saveModel(
+  dir: string,
+  weights: HostTensors,
+  { from, tokenizerFrom = from, dtype }: SaveOptions,
+): Promise<void> {
   const tensors = Object.entries(weights).map(([name, { shape, values }]): StreamedTensor => {
     const stored = STORED_AS[dtype];
     return { name, dtype: stored, shape, chunks: () => [fromFloat32(values, stored)] };
   });
   await replaceFolder(dir, async (partial) => {
     await copySideFiles(from, partial);
+    if (tokenizerFrom !== from) await copySideFiles(tokenizerFrom, partial);
     await writeFile(join(partial, "config.json"), configWithDtype(await textConfigOf(from), dtype));
     await writeCheckpoint(partial, tensors);
   });

@@ -1,24 +1,18 @@
 /** The weights of a model folder as tensors, checked against its config. */
 import { type FileTensor, openCheckpoint, openSafetensors, type TensorInfo, toFloat32 } from "safetensors-ts";
-import { bfloat16Tensor, tf, toBfloat16 } from "tfjs-jit";
+import { tf } from "tfjs-jit";
 import type { Adapter } from "./adapter.js";
 import { partsOf, readInt8, readNf4 } from "./bitsandbytes.js";
 import type { Quantisation } from "./compute.js";
 import type { ModelConfig } from "./config.js";
 import { ModelError } from "./errors.js";
 import { isLayerMatrix, loraNames } from "./lora.js";
-import { BLOCK, nf4Blocks, quantiseAbsmax, quantiseInt8 } from "./quantise.js";
-import { int8Tensors, nf4Tensors, type Parts } from "./quantised.js";
+import { openMerged } from "./merge-adapter.js";
+import { int8Tensors, nf4Tensors } from "./quantised.js";
 import { EMBEDDING, HEAD, parameterShapes, textName } from "./shapes.js";
+import { checkFinite, type Named, partsNamed, type Source, type Storage, weightOf } from "./stored-tensor.js";
 
 type Checkpoint = Awaited<ReturnType<typeof openCheckpoint>>;
-
-/**
- * What a tensor is kept in on the device: "stored" is bfloat16 where the checkpoint is, else float32. A matrix in nf4 or int8
- * is several tensors (quantised.ts). One that the checkpoint has in 4 or 8 bits stays in these; asked for
- * in the others it is an error.
- */
-export type Storage = "float32" | "bfloat16" | "stored" | "nf4" | "int8";
 
 /** A quantised base: the layers' matrices in `kind`, the embedding in int8, the rest as it is stored. */
 export const quantisedIn =
@@ -28,6 +22,7 @@ export const quantisedIn =
 
 /**
  * Tensors by name, read one after the other; bfloat16 ones of a checkpoint in bfloat16 come to the device as they are.
+ * `merged` is an adapter that becomes part of them: where they are kept in less than float32, they are rounded afterwards.
  * Checked are names and shapes (before anything is read), dtypes and that every value is finite; the safetensors format
  * itself is checked by the reader, whose errors pass through.
  */
@@ -35,49 +30,51 @@ export async function* readWeights(
   dir: string,
   config: ModelConfig,
   storageOf: (name: string) => Storage,
+  merged: Adapter | null = null,
 ): AsyncGenerator<[name: string, weight: tf.Tensor]> {
   const checkpoint = await openCheckpoint(dir);
+  const adapter = merged && (await openMerged(merged));
   try {
     const shapes = parameterShapes(config);
     const infos = textTensors(checkpoint.tensors);
     checkHeaders(dir, infos, shapes, storageOf);
     await checkHead(dir, checkpoint, infos);
     for (const [name, shape] of Object.entries(shapes)) {
-      const storage = storageOf(name);
-      const { name: stored, dtype } = infos.get(name)!;
-      if (dtype === "U8") {
-        yield* partsNamed(name, nf4Tensors(await readNf4(dir, checkpoint, infos, name, shape), shape[0]!));
-      } else if (dtype === "I8") {
-        yield* partsNamed(name, int8Tensors(await readInt8(dir, checkpoint, infos, name, shape), shape[0]!));
-      } else if (storage === "nf4" || storage === "int8") {
-        yield* partsNamed(name, await quantised(dir, checkpoint, infos.get(name)!, storage));
-      } else if (dtype === "BF16" && storage !== "float32") {
-        const data = await checkpoint.read(stored);
-        const bits = new Uint16Array(data.buffer, data.byteOffset, data.length / 2);
-        checkFinite(
-          dir,
-          name,
-          bits,
-          (x) => (x & 0x7f80) === 0x7f80,
-          (i) => toFloat32(data.subarray(2 * i, 2 * i + 2), "BF16")[0]!,
-        );
-        yield [name, bfloat16Tensor(bits, shape)];
-      } else {
-        const values = await checkpoint.readFloat32(stored);
-        checkFinite(
-          dir,
-          name,
-          values,
-          (x) => !Number.isFinite(x),
-          (i) => values[i]!,
-        );
-        const tensor = tf.tensor(values, shape);
-        yield [name, storage === "bfloat16" ? rounded(tensor) : tensor];
+      const replaced = adapter?.replaced(name);
+      const change = (await adapter?.changeOf(name)) ?? null;
+      const source: Source =
+        adapter && replaced
+          ? { path: adapter.file.path, file: adapter.file, info: replaced, change }
+          : { path: dir, file: checkpoint, info: infos.get(name)!, change };
+      try {
+        yield* (await packed(source, name, shape, infos)) ?? (await weightOf(source, name, shape, storageOf(name)));
+      } finally {
+        change?.dispose();
       }
     }
   } finally {
     await checkpoint.close();
+    await adapter?.file.close();
   }
+}
+
+/** A matrix that the checkpoint has in 4 or 8 bits; null for others. */
+async function packed(
+  { path, file, info: { dtype }, change }: Source,
+  name: string,
+  shape: readonly number[],
+  infos: ReadonlyMap<string, TensorInfo>,
+): Promise<Named | null> {
+  if (dtype !== "U8" && dtype !== "I8") return null;
+  if (change !== null) {
+    const problem = `tensor "${name}" is in ${dtype === "U8" ? 4 : 8} bits, which no adapter becomes part of`;
+    throw new ModelError(path, `${problem}: expected a base in bfloat16 or float32, which load_in_4bit quantises`);
+  }
+  const parts =
+    dtype === "U8"
+      ? nf4Tensors(await readNf4(path, file, infos, name, shape), shape[0]!)
+      : int8Tensors(await readInt8(path, file, infos, name, shape), shape[0]!);
+  return partsNamed(name, parts);
 }
 
 /** An adapter's tensors in float32, by their names beside the model's: scales, matrices, and what is stored whole. */
@@ -125,61 +122,6 @@ export async function loadWeights(
     tf.dispose(weights);
     throw error;
   }
-}
-
-const partsNamed = (name: string, parts: Parts): [name: string, weight: tf.Tensor][] =>
-  Object.entries(parts).map(([part, tensor]) => [`${name}.${part}`, tensor]);
-
-/** Values that are quantised at a time, in float32: of an embedding there are gigabytes. A multiple of a block's. */
-const CHUNK = 2 ** 22;
-
-async function quantised(dir: string, checkpoint: Checkpoint, info: TensorInfo, storage: Quantisation): Promise<Parts> {
-  const [rows, columns] = info.shape as [number, number];
-  const size = rows * columns;
-  const [isPacked, whole] =
-    storage === "nf4"
-      ? [columns % 8 === 0 && size % BLOCK === 0, "a multiple of 64 values in rows of a multiple of 8"]
-      : [columns % 4 === 0, "rows of a multiple of 4 values"];
-  if (!isPacked) {
-    throw new ModelError(dir, `tensor "${info.name}" has shape [${info.shape}], expected ${whole} for ${storage}`);
-  }
-  const chunk = async (begin: number, end: number): Promise<Float32Array> => {
-    const bytes = (info.end - info.begin) / size;
-    const values = toFloat32(await checkpoint.readRange(info.name, bytes * begin, bytes * end), info.dtype);
-    checkFinite(
-      dir,
-      info.name,
-      values,
-      (x) => !Number.isFinite(x),
-      (i) => values[i]!,
-      begin,
-    );
-    return values;
-  };
-  if (storage === "nf4") {
-    const [codes, absmax] = [new Uint8Array(size / 2), new Float32Array(size / BLOCK)];
-    for (let begin = 0; begin < size; begin += CHUNK) {
-      const made = nf4Blocks(await chunk(begin, Math.min(size, begin + CHUNK)));
-      codes.set(made.codes, begin / 2);
-      absmax.set(made.absmax, begin / BLOCK);
-    }
-    return nf4Tensors(quantiseAbsmax({ codes, absmax }), rows);
-  }
-  const [codes, scale] = [new Int8Array(size), new Float32Array(rows)];
-  const count = Math.ceil(CHUNK / columns);
-  for (let row = 0; row < rows; row += count) {
-    const end = Math.min(rows, row + count);
-    const made = quantiseInt8(await chunk(row * columns, end * columns), end - row);
-    codes.set(made.codes, row * columns);
-    scale.set(made.scale, row);
-  }
-  return int8Tensors({ codes, scale }, rows);
-}
-
-function rounded(tensor: tf.Tensor): tf.Tensor {
-  const bfloat16 = toBfloat16(tensor);
-  tensor.dispose();
-  return bfloat16;
 }
 
 /** What a checkpoint holds of the text model, by its names there. */
@@ -234,17 +176,4 @@ async function checkHead(dir: string, checkpoint: Checkpoint, infos: ReadonlyMap
   if (Buffer.compare(head, embedding) !== 0) {
     throw new ModelError(dir, `tensor "${HEAD}" differs from "${EMBEDDING}", expected the same values (a tied head)`);
   }
-}
-
-function checkFinite<T>(
-  dir: string,
-  name: string,
-  values: ArrayLike<T>,
-  isWrong: (value: T) => boolean,
-  valueAt: (index: number) => number,
-  first = 0,
-): void {
-  for (let i = 0; i < values.length; i++)
-    if (isWrong(values[i]!))
-      throw new ModelError(dir, `tensor "${name}" is ${valueAt(i)} at index ${first + i}, expected finite numbers`);
 }

@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { compileSchedule, type ScheduleVariables } from "../config/schedule.js";
 import { describe, type Mistake } from "../config/yaml-source.js";
 import { parseModelName } from "../hub/name.js";
+import { openWeights } from "../model/load.js";
+import { isAdapterAlone } from "../model/lora.js";
 import { inRange, type Range, rangeText, scheduleFields, sections } from "./config-schema.js";
 
 type Unchecked = Record<string, unknown>;
@@ -97,8 +99,12 @@ async function modelProblem(path: string, alternative = ""): Promise<string | un
   if (kind === undefined && parseModelName(path) !== null) return undefined;
   if (kind !== "folder") return `${expected}, which ${kind === "file" ? "is a file" : "does not exist"}`;
   if ((await kindOf(join(path, "config.json"))) === "file") return undefined;
-  const isAdapter = (await kindOf(join(path, "adapter_config.json"))) === "file";
-  return `${expected}, which ${isAdapter ? "is an adapter: merge it with its base first (heddle merge)" : "has none"}`;
+  if (!(await isAdapterAlone(path))) return `${expected}, which has none`;
+  // An adapter: with its base it is a model.
+  return openWeights(path).then(
+    () => undefined,
+    (error: Error) => error.message,
+  );
 }
 
 async function dataProblem(path: string): Promise<string | undefined> {

@@ -235,9 +235,9 @@ export const sections = { sft, distill, rl, warp, eval: evaluation };
 
 export const fields = z.strictObject(
   {
-    /** The model to train: a folder, or org/name[@revision] of the hub, of which a run keeps the commit that it began with. */
+    /** The model to train: a folder, or org/name[@revision] of the hub, of which a run keeps the commit that it began with. An adapter's folder is its base with the adapter merged in; what learns is then all of that, or with lora a new adapter on it, and the result is a whole model. */
     model: text("a folder with config.json"),
-    /** Folder or name on the hub of the teacher, or http(s) address of a server that scores (`heddle serve`, vLLM). */
+    /** Folder (a model's or an adapter's) or name on the hub of the teacher, or http(s) address of a server that scores (`heddle serve`, vLLM). */
     teacher: text("a model folder or an http(s) URL").nullable().default(null),
     /** JSONL file of prompts. */
     train_data: text("a JSONL file"),

@@ -6,8 +6,7 @@ import { readRows } from "../distill/data.js";
 import { encodeConversations, encodePrompts, sizesOfConversations, sizesOfRows } from "../distill/encode.js";
 import type { Sizes } from "../model/batch.js";
 import type { ComputeDtype } from "../model/compute.js";
-import { readModelConfig } from "../model/config.js";
-import { openModel } from "../model/load.js";
+import { openModel, openWeights } from "../model/load.js";
 import { isLayerMatrix, type LoraSettings, loraShapes } from "../model/lora.js";
 import { EMBEDDING, parameterShapes } from "../model/shapes.js";
 import { learning } from "../student/learning.js";
@@ -15,7 +14,7 @@ import { type Config, type ConfigCommand, loadConfig } from "./config.js";
 import { isUrl, mapping } from "./config-checks.js";
 import { UserError } from "./errors.js";
 import { type MemoryPlan, type PlannedModel, planMemory, totalBytes } from "./memory-plan.js";
-import { isOwnTeacher } from "./own-teacher.js";
+import { sharedBase } from "./shared-base.js";
 import { alignColumns } from "./table.js";
 
 export type StagePlan = {
@@ -30,7 +29,7 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
   const command = await commandOf(path, set);
   const config = await loadConfig(path, { set, command });
   const folder = await openModel(config.model);
-  const stored = await storedBytes(config.model);
+  const stored = await storedBytes(folder.dir);
   const names = Object.keys(parameterShapes(folder.config));
   const rows = await readRows(config.train_data);
   const teacher = await plannedTeacher(config);
@@ -60,7 +59,7 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
       student: { config: folder.config, learns, adapter: adapterShapes(settings.lora), bytesOf },
       teacher:
         teacher !== null && "beta" in settings
-          ? { ...teacher, isShared: await isOwnTeacher(config.teacher, folder.dir, settings.lora) }
+          ? { ...teacher, isShared: (await sharedBase(config.teacher, config.model, settings.lora)) !== null }
           : null,
       reward: phase === "rl" ? reward : null,
       sizes: sizes(batch),
@@ -112,7 +111,7 @@ const plannedReward = async ({ rl }: Config): Promise<PlannedModel | null> =>
 
 async function plannedModel(dir: string, dtype: ComputeDtype): Promise<PlannedModel> {
   const bytes = dtype === "bfloat16" ? 2 : 4;
-  return { config: await readModelConfig(dir), bytesOf: () => bytes };
+  return { config: (await openWeights(dir)).config, bytesOf: () => bytes };
 }
 
 /** What to set lower, by what takes most. */

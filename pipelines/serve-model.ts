@@ -37,10 +37,10 @@ const CHILD_GRACE_MS = 300;
  */
 export async function serveModel(options: ServeOptions, task: URL): Promise<void> {
   const stopped = stopSignal();
-  const { dir, adapter, config } = await openWeights(options.model, {}, options.adapter);
+  const { dir, adapter, config, tokenizerDir } = await openWeights(options.model, {}, options.adapter);
   const { vocabSize, maxPositionEmbeddings: maxModelLen, bosTokenId } = config;
-  const sha256 = await tokenizerSha256(dir);
-  const encode = await textEncoder(dir, bosTokenId);
+  const sha256 = await tokenizerSha256(tokenizerDir);
+  const encode = await textEncoder(tokenizerDir, bosTokenId);
   const { maxBatchTokens, fixedShapes, dtype, loadIn4bit, loadIn8bit } = options;
 
   const served = options.adapter ?? options.model;

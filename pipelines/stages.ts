@@ -7,8 +7,7 @@ import type { TrainingSettings } from "../distill/settings.js";
 import { type StageContext, saveStageAdapter, saveStageModel } from "../distill/training.js";
 import { inCache } from "../hub/name.js";
 import { quantisationOf } from "../model/compute.js";
-import { readModelConfig } from "../model/config.js";
-import type { ModelFolder } from "../model/load.js";
+import { type ModelFolder, openWeights } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../model/loaded.js";
 import type { LoraSettings } from "../model/lora.js";
 import type { AdapterBase } from "../model/save.js";
@@ -76,10 +75,11 @@ export async function runStage(
   }
   const isOfStage = (line: LogLine) =>
     line.phase === name.phase && (!("run" in name) || (line.iteration === name.iteration && line.run === name.run));
-  const learns = learning({ trainable, lora }, Object.keys(parameterShapes(await readModelConfig(init))));
+  const learns = learning({ trainable, lora }, Object.keys(parameterShapes((await openWeights(init)).config)));
   const quantised = quantisationOf(load_in_4bit, load_in_8bit);
   const frozen = quantised === null ? () => "stored" as const : quantisedIn(quantised);
-  const base = await loadModel(init, { dtype, storageOf: (tensor) => (learns(tensor) ? "float32" : frozen(tensor)) });
+  const storageOf = (tensor: string) => (learns(tensor) ? "float32" : frozen(tensor));
+  const base = await loadModel(init, { dtype, storageOf, mergesAdapter: true });
   const model = lora === null ? base : withAdapter(base, lora, seed);
   try {
     await work(model, {
@@ -98,8 +98,9 @@ export async function runStage(
         context.emit({ type: "step", stage, step, metrics });
       },
     });
-    // Stages of WARP hand on whole models: what is merged are weights.
-    const adapter = warp === undefined ? lora : null;
+    // Stages of WARP hand on whole models: what is merged are weights. So does a stage on an adapter that became part of its
+    // base: no folder is the base of the new one.
+    const adapter = warp === undefined && base.folder.adapter === null ? lora : null;
     const log = readLog(run.dir).filter(isOfStage);
     const card = stageCard(config, { stage, phase: name.phase, init, isAdapter: adapter !== null, steps, log });
     if (adapter === null) await saveStageModel(dir, model, card);

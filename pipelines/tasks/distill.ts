@@ -3,8 +3,8 @@ import { distill } from "../../distill/distill.js";
 import { baseAsTeacher, closeTeacher, openTeacher } from "../../distill/targets.js";
 import type { ConfigFor } from "../config.js";
 import type { TaskContext } from "../events.js";
-import { isOwnTeacher } from "../own-teacher.js";
 import type { Run } from "../run-folder.js";
+import { sharedBase } from "../shared-base.js";
 import { doneLine, inRun, readPrompts, runStage } from "../stages.js";
 
 /** Gives the text to print. */
@@ -18,8 +18,9 @@ export function runDistillation(run: Run, config: ConfigFor<"distill">, context:
     const rows = await readPrompts(config.train_data, student.folder, config, settings.max_new_tokens);
     const onRetry = (text: string) => context.emit({ type: "note", text });
     const dtype = config.teacher_dtype;
-    const teacher = (await isOwnTeacher(config.teacher, student.folder.dir, settings.lora))
-      ? baseAsTeacher(student, dtype)
+    const shared = await sharedBase(config.teacher, config.model, settings.lora);
+    const teacher = shared
+      ? await baseAsTeacher(student, dtype, shared.adapter)
       : await openTeacher(config.teacher, student.folder, { dtype, onRetry });
     try {
       await distill(student, teacher, rows, settings, stage);

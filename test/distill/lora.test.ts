@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { distill } from "../../distill/distill.js";
 import { type EncodedRow, encodePrompts } from "../../distill/encode.js";
 import { type SftSettings, sft } from "../../distill/sft.js";
-import { baseAsTeacher, closeTeacher } from "../../distill/targets.js";
+import { baseAsTeacher, closeTeacher, openTeacher } from "../../distill/targets.js";
 import { saveStageAdapter, saveStageModel } from "../../distill/training.js";
 import { disposeModel, type LoadedModel, loadModel } from "../../model/loaded.js";
 import { isLoraMatrix, type LoraSettings, loraShapes, savedWeights } from "../../model/lora.js";
@@ -211,14 +211,49 @@ describe("an adapter", () => {
     const { context, log } = stageContext(await newFolder());
     const distilling = { ...settings, steps: 1, beta: 0, lmbda: 0, seq_kd: false, temperature: 1 };
     const loss = { loss_temperature: 1, loss_top_k: 0, loss_add_tail: true };
-    await distill(model, baseAsTeacher(model, "float32"), rows, { ...distilling, ...loss }, context);
+    await distill(model, await baseAsTeacher(model, "float32"), rows, { ...distilling, ...loss }, context);
     expect(log[0]!.loss).toBe(0);
     disposeModel(model);
   });
 
+  test("another adapter on its base is a teacher that shares that base, with the scores of one that does not", async () => {
+    const other = await newFolder();
+    const trained = adapted({ r: 3 });
+    await sft(
+      trained,
+      rows,
+      { ...settings, lora: { ...lora, r: 3 }, learning_rate: 0.05 },
+      stageContext(other).context,
+    );
+    const folder = await newFolder();
+    await saveStageAdapter(folder, trained, { ...lora, r: 3 }, { name: dir, revision: null });
+    const losses: number[] = [];
+    const shared = await baseAsTeacher(adapted(), "float32", folder);
+    const apart = await openTeacher(folder, base.folder, { dtype: "float32", onRetry: () => {} });
+    for (const teacher of [shared, apart]) {
+      const { context, log } = stageContext(await newFolder());
+      const distilling = { ...settings, steps: 1, beta: 0, lmbda: 0, seq_kd: false, temperature: 1 };
+      const loss = { loss_temperature: 1, loss_top_k: 0, loss_add_tail: true };
+      await distill(adapted(), teacher, rows, { ...distilling, ...loss }, context);
+      losses.push(log[0]!.loss!);
+    }
+    expect(losses[0]).toBe(losses[1]);
+    expect(losses[0]).toBeGreaterThan(1e-3);
+    if (shared.kind !== "local") throw new Error("a teacher of this process");
+    const name = "model.layers.0.mlp.up_proj.weight";
+    expect(shared.model.parameters[name]).toBe(base.parameters[name]);
+    expect(new Set(Object.keys(shared.own!))).toEqual(
+      new Set(Object.keys(trained.parameters).filter((key) => key.includes(".lora_"))),
+    );
+    await closeTeacher(shared);
+    await closeTeacher(apart);
+    expect(Object.values(base.parameters).some(({ isDisposed }) => isDisposed)).toBe(false);
+    expect(Object.values(shared.own!).every(({ isDisposed }) => isDisposed)).toBe(true);
+  });
+
   test("its base is its own teacher in one copy", async () => {
     const model = adapted();
-    const teacher = baseAsTeacher(model, "float32");
+    const teacher = await baseAsTeacher(model, "float32");
     if (teacher.kind !== "local") throw new Error("a teacher of this process");
     expect(Object.keys(teacher.model.parameters)).toEqual(Object.keys(base.parameters));
     for (const [name, variable] of Object.entries(teacher.model.parameters)) {

@@ -11,7 +11,9 @@ import { forward, forwardInLoops, logits, type Weights } from "../../model/forwa
 import { openModel } from "../../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../../model/loaded.js";
 import { isLoraMatrix } from "../../model/lora.js";
-import { readParameters } from "../../model/parameters.js";
+import { downloadTensor, readParameters } from "../../model/parameters.js";
+import { quantiseNf4 } from "../../model/quantise.js";
+import { mergedTensors } from "../../student/lora.js";
 import { copyOf, setKeys } from "./folder.js";
 import { fixture, largestDifference, readGolden } from "./golden.js";
 
@@ -143,6 +145,49 @@ describe("a model with an adapter", () => {
         `is for a model with a tensor "model.layers.2.self_attn.k_proj.weight", which ${dir} has not: an adapter for another base?`,
       ),
     );
+  });
+
+  test("becomes part of the weights, also of those that are quantised then", async () => {
+    const [beside, merged, packed] = [
+      await loadModel(LORA),
+      await loadModel(LORA, { mergesAdapter: true }),
+      await loadModel(LORA, { mergesAdapter: true, storageOf: (name) => (name.includes("_proj") ? "nf4" : "float32") }),
+    ];
+    expect(Object.keys(merged.parameters).filter(isLoraMatrix)).toEqual([]);
+    const base = await loadModel(BASE);
+    const expected = mergedTensors(base.folder.config, beside.parameters);
+    let changed = 0;
+    for (const [name, variable] of Object.entries(merged.parameters)) {
+      const [got, values] = [downloadTensor(variable), expected[name]!.values];
+      expect(Math.max(...got.map((x, i) => Math.abs(x - values[i]!)))).toBeLessThan(1e-6);
+      const before = downloadTensor(base.parameters[name]!);
+      if (got.some((x, i) => Math.abs(x - before[i]!) > 1e-4)) changed++;
+      const codes = packed.parameters[`${name}.codes`];
+      if (codes === undefined) continue;
+      const bytes = tf.tidy(() => new Uint8Array((codes.read().dataSync() as Int32Array).buffer));
+      expect(bytes).toEqual(quantiseNf4(got).codes);
+    }
+    expect(changed).toBe(16);
+    for (const model of [beside, merged, packed, base]) disposeModel(model);
+  });
+
+  test("becomes part of no base that is in 4 bits", async () => {
+    const adapter = await copyOf("models/gemma2-tiny-lora");
+    const base = fixture("models/gemma3-tiny-nf4");
+    await setKeys(join(adapter, "adapter_config.json"), { base_model_name_or_path: base });
+    const shapes = { a: [8, 64], b: [128, 8] };
+    const [a, b] = (["a", "b"] as const).map((part) => ({
+      name: `base_model.model.model.layers.0.mlp.gate_proj.lora_${part.toUpperCase()}.weight`,
+      dtype: "F32" as const,
+      shape: shapes[part],
+      data: new Uint8Array(4 * shapes[part][0]! * shapes[part][1]!),
+    }));
+    await writeSafetensors(join(adapter, "adapter_model.safetensors"), [a!, b!]);
+    await expect(loadModel(adapter, { mergesAdapter: true })).rejects.toThrow(
+      `${base}: tensor "model.layers.0.mlp.gate_proj.weight" is in 4 bits, which no adapter becomes part of: ` +
+        "expected a base in bfloat16 or float32, which load_in_4bit quantises",
+    );
+    disposeModel(await loadModel(adapter));
   });
 
   /** An adapter of one tensor, all zeros. */

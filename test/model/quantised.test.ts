@@ -16,7 +16,8 @@ import {
   timesQuantised,
 } from "../../model/quantised.js";
 import { EMBEDDING, parameterShapes } from "../../model/shapes.js";
-import { loadWeights, type Storage } from "../../model/weights.js";
+import type { Storage } from "../../model/stored-tensor.js";
+import { loadWeights } from "../../model/weights.js";
 import { fixture, largestDifference, readGolden } from "./golden.js";
 
 afterEach(() => vi.unstubAllEnvs());

@@ -1,7 +1,8 @@
 /** An adapter from the command line: trained, resumed, used, and refused where a model is needed. */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeAll, expect, test } from "vitest";
+import { readLog } from "../../pipelines/run-folder.js";
 import { heddle } from "./command.js";
 import {
   completeRun,
@@ -56,14 +57,49 @@ test("sft leaves an adapter, the same bits where it was killed, that score takes
   expect(await scored("base.jsonl", "--model", "model")).not.toBe(both);
 });
 
-test("a config's model must be merged first", async () => {
+test("an adapter as a config's model is part of the base that learns, the result a whole model; as a teacher it is on its base", async () => {
+  const first = writeConfig(cwd, "first", { ...config, lora: { r: 2 } });
+  await completeRun(cwd, "sft", "first");
+  const adapter = "runs/first/sft";
+  const again = writeConfig(cwd, "again", { ...config, model: adapter, sft: { ...config.sft, learning_rate: 0 } });
+  expect(await completeRun(cwd, "sft", "again")).toMatchObject({ code: 0 });
+  expect(filesIn(join(again, "sft"))).toEqual(["README.md", ...modelFiles].sort());
+  // Nothing was learnt: the model is what the adapter on its base is, but for the order of additions.
+  writeRows(join(cwd, "row.jsonl"), [{ ids: [2, 10, 11, 12] }]);
+  const scored = async (model: string): Promise<number[]> => {
+    await heddle(cwd, "score", "--model", model, "--data", "row.jsonl", "--out", "row-out.jsonl");
+    return JSON.parse(readFileSync(join(cwd, "row-out.jsonl"), "utf8")).logprobs.slice(1);
+  };
+  const [merged, beside] = [await scored("runs/again/sft"), await scored(adapter)];
+  merged.forEach((x, i) => {
+    expect(Math.abs(x - beside[i]!)).toBeLessThan(1e-4);
+  });
+
+  const distill = { steps: 1, batch_size: 4, learning_rate: 0, lmbda: 0, beta: 0 };
+  const losses = await Promise.all(
+    Object.entries({ onBase: "model", onItself: adapter }).map(async ([name, model]) => {
+      const run = writeConfig(cwd, name, { model, teacher: adapter, lora: { r: 2 }, distill });
+      expect(await completeRun(cwd, "distill", name)).toMatchObject({ code: 0 });
+      return readLog(run)[0]!.loss as number;
+    }),
+  );
+  expect(losses[0]).toBeGreaterThan(1e-4);
+  expect(losses[1]).toBe(0);
+  expect(existsSync(join(first, "sft", "adapter_config.json"))).toBe(true);
+});
+
+test("an adapter without its base is an error of the config", async () => {
   mkdirSync(join(cwd, "adapter"));
-  writeFileSync(join(cwd, "adapter", "adapter_config.json"), "{}");
-  writeConfig(cwd, "again", { ...config, model: "adapter" });
-  expect(await completeRun(cwd, "sft", "again")).toMatchObject({
+  writeFileSync(
+    join(cwd, "adapter", "adapter_config.json"),
+    JSON.stringify({ peft_type: "LORA", r: 2, lora_alpha: 4 }),
+  );
+  writeFileSync(join(cwd, "adapter", "adapter_model.safetensors"), "");
+  writeConfig(cwd, "lost", { ...config, model: "adapter" });
+  expect(await completeRun(cwd, "sft", "lost")).toMatchObject({
     code: 2,
     stderr:
-      'error: again.yaml:1: model: expected a folder with config.json, got "adapter", which is an adapter: ' +
-      "merge it with its base first (heddle merge)\n",
+      'error: lost.yaml:1: model: adapter/adapter_config.json: names no "base_model_name_or_path": give the model folder and ' +
+      "the adapter each by itself\n",
   });
 });
