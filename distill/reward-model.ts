@@ -76,24 +76,26 @@ export function closeReward(reward: Reward): void {
 
 /**
  * Refuses rows whose completions cannot be rewarded: without an answer to match, or with a prompt that is too long for the
- * reward model. Gives how many tokens all prompts begin with there.
+ * reward model. Gives of the prompts with empty answers how many tokens the longest has there, and all begin with.
  * @throws DataError with the row's place
  */
 export async function checkRewarded(
   opened: Reward<ModelFolder>,
   rows: readonly EncodedRow[],
   maxNewTokens: number,
-): Promise<number> {
+): Promise<{ readonly longest: number; readonly sharedPrefix: number }> {
   if (opened === "exact_match") {
     for (const { row } of rows) answerOf(row);
-    return 0;
+    return { longest: 0, sharedPrefix: 0 };
   }
   const { dir, config } = opened;
   const answered = ({ row, read }: EncodedRow, text: string) => judgedIds(opened, row, read, answerOfText(text));
   const prompts = await Promise.all(rows.map((row) => answered(row, "")));
   const long = prompts.findIndex(({ length }) => length + maxNewTokens > config.maxPositionEmbeddings);
   // What follows an empty answer is no part of what all begin with, also where there is one prompt only.
-  if (long < 0) return sharedPrefix([...prompts, await answered(rows[0]!, "1")]);
+  const prefix = sharedPrefix([...prompts, await answered(rows[0]!, "1")]);
+  if (long < 0)
+    return { longest: prompts.reduce((most, { length }) => Math.max(most, length), 0), sharedPrefix: prefix };
   throw new DataError(
     `${rows[long]!.row[place] ?? "row"}: the prompt with an empty answer has ${prompts[long]!.length} tokens of the reward ` +
       `model (${dir}); with max_new_tokens ${maxNewTokens} expected at most ${config.maxPositionEmbeddings}, its max_position_embeddings`,
@@ -115,12 +117,15 @@ export async function rewarder(
   rows: readonly EncodedRow[],
   { maxNewTokens, size }: { readonly maxNewTokens: number; readonly size: number },
 ): Promise<(completed: readonly Completed[]) => Promise<number[]>> {
-  const prefix = await checkRewarded(reward === "exact_match" ? reward : reward.folder, rows, maxNewTokens);
+  const opened = reward === "exact_match" ? reward : reward.folder;
+  const { longest, sharedPrefix } = await checkRewarded(opened, rows, maxNewTokens);
   if (reward === "exact_match")
     return async (completed) => completed.map(({ row: { row }, text }) => exactMatch(text, answerOf(row)));
   const { folder, parameters } = reward;
   const { config } = folder;
   const limit = config.maxPositionEmbeddings;
+  // Its tokens may be more than the policy's.
+  const likely = { likely: Math.min(limit, longest + maxNewTokens), limit, sharedPrefix };
   return async (completed) => {
     const sequences = await Promise.all(
       completed.map(async ({ row: { row, read }, text }) => {
@@ -136,7 +141,7 @@ export async function rewarder(
     for (let begin = 0; begin < sequences.length; begin += size) {
       const some = sequences.slice(begin, begin + size);
       const filled = Array.from({ length: size }, (_, i) => some[i % some.length]!);
-      const batch = labelScores(parameters, config, filled, sizesOfBatch(filled, { limit, sharedPrefix: prefix }));
+      const batch = labelScores(parameters, config, filled, sizesOfBatch(filled, likely));
       scores.push(...batch.slice(0, some.length).map(([score]) => score!));
     }
     return scores;

@@ -56,19 +56,21 @@ export function sizesOf(
 }
 
 /**
- * Sizes for one batch of sequences of up to `limit` tokens that nobody has seen before: the room for their tokens is rounded
- * up (`paddedLength`). At most `sharedPrefix` tokens are taken for what all begin with, which is the same in other batches.
+ * Sizes for one batch of sequences that nobody has seen before, most of them of up to `likely` tokens, none of more than
+ * `limit`: the room for their tokens is rounded up (`paddedLength`). At most `sharedPrefix` tokens are taken for what all
+ * begin with, which is the same in other batches.
  */
 export function sizesOfBatch(
   sequences: readonly (readonly number[])[],
-  { limit, sharedPrefix: most }: { readonly limit: number; readonly sharedPrefix: number },
+  { likely, limit, sharedPrefix: most }: Record<"likely" | "limit" | "sharedPrefix", number>,
 ): Sizes {
   const rows = sequences.length;
   const prefix = Math.min(most, sharedPrefix(sequences));
   const needed = prefix + sum(sequences.map(({ length }) => length - prefix));
-  const grid = prefix + rows * (paddedLength(longest(sequences), limit, FEW_SLOTS) - prefix);
+  const longestPrompt = longest(sequences) <= likely ? likely : limit;
+  const grid = prefix + rows * (paddedLength(longest(sequences), longestPrompt, FEW_SLOTS) - prefix);
   const promptTokens = paddedLength(needed, grid);
-  return { rows, samples: 1, maxNewTokens: 1, longestPrompt: limit, sharedPrefix: prefix, promptTokens };
+  return { rows, samples: 1, maxNewTokens: 1, longestPrompt, sharedPrefix: prefix, promptTokens };
 }
 
 /** How many tokens all of them begin with. */

@@ -156,7 +156,7 @@ describe("rewarder", () => {
       .length;
     const [first] = rows;
     const placed = { ...first!, row: { ...first!.row, [place]: "rows.jsonl:7" } };
-    await expect(checkRewarded(opened, [placed], 24 - length)).resolves.toBeGreaterThan(1);
+    await expect(checkRewarded(opened, [placed], 24 - length)).resolves.toMatchObject({ longest: length });
     await expect(checkRewarded(opened, [placed], 25 - length)).rejects.toThrow(
       `rows.jsonl:7: the prompt with an empty answer has ${length} tokens of the reward model (${cut}); with max_new_tokens ` +
         `${25 - length} expected at most 24, its max_position_embeddings`,

@@ -50,7 +50,7 @@ describe("sizesOfBatch", () => {
   const rowsOf = (...lengths: number[]) => lengths.map((length) => Array.from({ length }, (_, i) => i));
 
   test("rounds the room for all tokens up to 1, 3/4, 1/2, ... of rows that are as long as the longest, rounded", () => {
-    const limits = { limit: 8192, sharedPrefix: 0 };
+    const limits = { likely: 8192, limit: 8192, sharedPrefix: 0 };
     // Rows of 400 tokens get 512 slots: 3 of them are 1536, of which 768 is a half.
     expect(sizesOfBatch(rowsOf(400, 200, 100), limits)).toEqual({
       rows: 3,
@@ -61,11 +61,20 @@ describe("sizesOfBatch", () => {
       promptTokens: 768,
     });
     expect(sizesOfBatch(rowsOf(400, 400, 100), limits).promptTokens).toBe(1152);
+    // Where 50 tokens are as much as there is likely to be, rows get as many slots; longer ones are possible.
+    expect(sizesOfBatch(rowsOf(40, 40), { ...limits, likely: 50 })).toMatchObject({
+      longestPrompt: 50,
+      promptTokens: 100,
+    });
+    expect(sizesOfBatch(rowsOf(60, 40), { ...limits, likely: 50 })).toMatchObject({
+      longestPrompt: 8192,
+      promptTokens: 128,
+    });
   });
 
   test("takes no more for what all begin with than it is told, nor than is so", () => {
     const of = (sharedPrefix: number, ...rows: number[][]) =>
-      sizesOfBatch(rows, { limit: 64, sharedPrefix }).sharedPrefix;
+      sizesOfBatch(rows, { likely: 64, limit: 64, sharedPrefix }).sharedPrefix;
     expect([of(2, [1, 2, 3, 4], [1, 2, 3, 5]), of(2, [1, 2, 4], [1, 3])]).toEqual([2, 1]);
   });
 
@@ -77,7 +86,7 @@ describe("sizesOfBatch", () => {
     };
     const shapes = Array.from({ length: 200 }, () => {
       const rows = rowsOf(...Array.from({ length: 8 }, () => 1 + Math.floor(1000 * random())));
-      const list = listPrompts(rows, sizesOfBatch(rows, { limit: 8192, sharedPrefix: 0 }));
+      const list = listPrompts(rows, sizesOfBatch(rows, { likely: 1000, limit: 8192, sharedPrefix: 0 }));
       expect(list.ids.length).toBeGreaterThanOrEqual(rows.flat().length);
       return `${list.ids.length} ${list.layout.slots}`;
     });

@@ -45,17 +45,20 @@ const warp = {
 describe("heddle rl", () => {
   test("rewards what the model gives; killed and started again, it ends with the same bits", async () => {
     const dir = writeConfig(cwd, "rl", { rl });
-    expect(await completeRun(cwd, "rl", "rl")).toMatchObject({ code: 0, stdout: `${dir}/rl: the model is ready\n` });
+    expect(await completeRun(cwd, "rl", "rl", { jit: true })).toMatchObject({
+      code: 0,
+      stdout: `${dir}/rl: the model is ready\n`,
+    });
     const log = readLog(dir);
     expect(log.map(({ step }) => step)).toEqual([1, 2, 3, 4]);
     expect(new Set(log.map(({ reward: mean }) => mean)).size).toBeGreaterThan(1);
     expect(readFileSync(join(dir, "rl", "README.md"), "utf8")).toContain("## Models\n\n- `model`\n- `judge`\n");
 
     const killed = writeConfig(cwd, "killed", { rl });
-    const program = startRun(cwd, "rl", "killed");
+    const program = startRun(cwd, "rl", "killed", { jit: true });
     await program.logged(killed, 2);
     await program.end("SIGKILL");
-    expect(await completeRun(cwd, "rl", "killed")).toMatchObject({ code: 0 });
+    expect(await completeRun(cwd, "rl", "killed", { jit: true })).toMatchObject({ code: 0 });
     expect(stepsOf(killed)).toEqual(stepsOf(dir));
     expect(differingFiles(join(killed, "rl"), join(dir, "rl"))).toEqual(["README.md"]);
   });
