@@ -80,8 +80,9 @@ export async function runStage(
   const frozen = quantised === null ? () => "stored" as const : quantisedIn(quantised);
   const storageOf = (tensor: string) => (learns(tensor) ? "float32" : frozen(tensor));
   const base = await loadModel(init, { dtype, storageOf, mergesAdapter: true });
-  const model = lora === null ? base : withAdapter(base, lora, seed);
+  let model = base;
   try {
+    if (lora !== null) model = withAdapter(base, lora, seed);
     await work(model, {
       stage,
       seed,

@@ -27,6 +27,20 @@ test("a stage whose data cannot be used frees the model", async () => {
   );
 });
 
+test("a stage whose adapter has no place in the model frees that", async () => {
+  const cwd = await newWorkplace();
+  const output_dir = writeConfig(cwd, "sft", {
+    model: join(cwd, "model"),
+    train_data: join(cwd, "train.jsonl"),
+    sft: { steps: 1 },
+    lora: { target_modules: ["proj"] },
+  });
+  const config = await loadConfig(join(cwd, "sft.yaml"), { set: [`output_dir=${output_dir}`], command: "sft" });
+  await expectAllFreed(() =>
+    expect(run(config, taskContext())).rejects.toThrow('lora.target_modules: no module\'s name ends with "proj"'),
+  );
+});
+
 test("RL frees its reward model, too, where a prompt is too long for that", async () => {
   const cwd = await newWorkplace();
   const judge = join(cwd, "judge");
