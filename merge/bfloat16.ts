@@ -1,4 +1,4 @@
-// The commonest merges without a detour over float32: weighted sums of bfloat16 tensors that are stored as bfloat16, and the
+// The commonest merges straight from the files' bytes: weighted sums of bfloat16 tensors that are stored as bfloat16, and the
 // dot products that their weights come from. Blocks of the sources are read and used while they are in a core's cache.
 import type { Files, Place } from "./evaluate.js";
 import type { ProductsOf } from "./method.js";
@@ -13,18 +13,22 @@ const BLOCK_ELEMENTS = 2 ** 17;
 /** Of 8 elements. */
 const VECTOR_BYTES = 16;
 
-/**
- * The bytes of such a part: the bits that decoding, summing and encoding give. Null where the part is none, and where a value
- * is not finite: then those steps tell which.
- */
-export function sumBfloat16(files: Files, { tensor, range, known }: Place): Uint8Array | null {
+/** Task vectors whose squares are on average below this are left to float64: float32 ends at 2^-126. */
+const LEAST_SQUARE = 2 ** -126;
+
+/** What the sources of such a sum are multiplied by; null where a tensor is not made by one. */
+export function bfloat16Weights({ tensor, known }: Place): readonly number[] | null {
   const { source, dtype } = tensor;
   if (source.kind !== "merge" || dtype !== "BF16") return null;
-  const { method, settings, merge, base, models } = source;
-  const sources = base === null ? models : [base, ...models];
+  const { method, settings, merge, base } = source;
+  const sources = sourcesOf(source);
   if (!sources.every(isBfloat16) || sources.length > MAX_TERMS) return null;
-  const weights = METHODS[method].weights?.(settings, known[merge] ?? [], base !== null) ?? null;
-  if (weights === null) return null;
+  return METHODS[method].weights?.(settings, known[merge] ?? [], base !== null) ?? null;
+}
+
+/** The bytes of a part of such a sum. Null where a value is not finite: decoding, summing and encoding tell which. */
+export function sumBfloat16(files: Files, { tensor, range }: Place, weights: readonly number[]): Uint8Array | null {
+  const sources = sourcesOf(tensor.source as MergeSource) as readonly TensorSource[];
   const read = blockReader(files, range, sources, range.length);
   const into = allocateBytes(range.length, 2);
   for (let start = 0; start < range.length; start += BLOCK_ELEMENTS) {
@@ -36,7 +40,7 @@ export function sumBfloat16(files: Files, { tensor, range, known }: Place): Uint
 
 /**
  * The dot products of two bfloat16 tensors, or of their differences from a base, as a pass gives them. Null where it is not
- * two that are summed, or they end in half a vector, and where a value is not finite.
+ * two that are summed, where a value is not finite, and where float32 is too coarse for the squares.
  */
 export function productsBfloat16(
   files: Files,
@@ -47,18 +51,24 @@ export function productsBfloat16(
   const origin = of === "sources" ? null : base;
   const vectors = of === "sources" && base !== null ? [base, ...models] : models;
   const sources = origin === null ? vectors : [...vectors, origin];
-  if (vectors.length !== 2 || range.length % 4 > 0 || !sources.every(isBfloat16)) return null;
+  if (vectors.length !== 2 || !sources.every(isBfloat16)) return null;
   const read = blockReader(files, range, sources, BLOCK_ELEMENTS);
   // Differences from zeros are the vectors themselves.
   const zeros = allocateBytes(BLOCK_ELEMENTS, 2).fill(0);
+  const least = range.length * LEAST_SQUARE;
   let products: readonly [aa: number, ab: number, bb: number] = [0, 0, 0];
   for (let start = 0; start < range.length; start += BLOCK_ELEMENTS) {
-    const [a, b, from = zeros] = read(start, Math.min(start + BLOCK_ELEMENTS, range.length));
+    const end = Math.min(start + BLOCK_ELEMENTS, range.length);
+    const [a, b, from = zeros.subarray(0, 2 * (end - start))] = read(start, end);
     products = addProductsBfloat16(from, a!, b!, start > 0);
+    const isCoarse = (square: number, vector: Uint8Array) => square < least && Buffer.compare(vector, from) !== 0;
+    if (isCoarse(products[0], a!) || isCoarse(products[2], b!)) return null;
   }
   const [aa, ab, bb] = products;
   return Number.isFinite(aa + bb) ? Float64Array.of(aa, ab, ab, bb) : null;
 }
+
+const sourcesOf = ({ base, models }: MergeSource): readonly Source[] => (base === null ? models : [base, ...models]);
 
 const isBfloat16 = (source: Source): source is TensorSource =>
   source.kind === "tensor" && source.place.dtype === "BF16";

@@ -8,7 +8,7 @@ import {
   SafetensorsError,
   toFloat32,
 } from "safetensors-ts";
-import { productsBfloat16, sumBfloat16 } from "./bfloat16.js";
+import { bfloat16Weights, productsBfloat16, sumBfloat16 } from "./bfloat16.js";
 import { brokenFile, gatherRows } from "./gather-rows.js";
 import { measureGeometry } from "./geometry.js";
 import { addLoraRows } from "./lora.js";
@@ -63,8 +63,12 @@ export function computePart(
   isMeasured: boolean,
 ): { bytes: Uint8Array; geometry: Float64Array | null } {
   const { tensor, range } = place;
-  const sum = isMeasured ? null : sumBfloat16(files, place);
-  if (sum) return { bytes: sum, geometry: null };
+  const weights = bfloat16Weights(place);
+  if (weights !== null) {
+    const geometry = isMeasured ? geometryOf(files, place) : null;
+    const bytes = sumBfloat16(files, place, weights);
+    if (bytes !== null) return { bytes, geometry };
+  }
   clearArena(arenaBytesOf(tensor.source, range) + arenaBytes(range.length, BITS[tensor.dtype] / 8));
   if (isCopied(tensor)) return { bytes: copyPart(files, place), geometry: null };
   const { source } = tensor;
@@ -81,6 +85,13 @@ export function computePart(
     if (!stored.every(Number.isFinite)) throw notFinite(stored, "result as float16", place);
   }
   return { bytes: into, geometry: isMeasured && part?.base ? measureGeometry(part) : null };
+}
+
+function geometryOf(files: Files, place: Place): Float64Array | null {
+  const source = place.tensor.source as MergeSource;
+  if (source.base === null) return null;
+  clearArena(arenaBytesOf(source, place.range));
+  return measureGeometry(sourcesOf(files, place, source));
 }
 
 /** Whether a tensor is stored as it is read, byte for byte. */

@@ -8,7 +8,7 @@ export const VECTOR = 8;
 /** The arena begins with bytes for arguments and results of kernels. */
 const FIRST = 4096;
 
-/** The functions of kernels.ts. */
+/** The functions of kernels.ts and kernels-bfloat16.ts. */
 interface Kernels {
   decodeBfloat16(source: number, count: number, target: number): number;
   holdsNonFinite(values: number, count: number): number;

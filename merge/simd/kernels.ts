@@ -1,22 +1,6 @@
 // The inner loops of a merge in AssemblyScript, which compiles to WebAssembly with 128-bit SIMD (`npm run build`).
 // Addresses are bytes in the imported memory. Counts are whole vectors: of 4 elements in dot products, of 8 elsewhere.
-
-/** bfloat16 to float32. Returns whether a value is infinite or no number. */
-export function decodeBfloat16(source: usize, count: usize, target: usize): bool {
-  const zero = i16x8.splat(0);
-  const exponent = i32x4.splat(0x7f800000);
-  let found = i32x4.splat(0);
-  for (let i: usize = 0; i < count; i += 8) {
-    const halves = v128.load(source + 2 * i);
-    const low = i16x8.shuffle(zero, halves, 0, 8, 1, 9, 2, 10, 3, 11);
-    const high = i16x8.shuffle(zero, halves, 4, 12, 5, 13, 6, 14, 7, 15);
-    found = v128.or(found, i32x4.eq(v128.and(low, exponent), exponent));
-    found = v128.or(found, i32x4.eq(v128.and(high, exponent), exponent));
-    v128.store(target + 4 * i, low);
-    v128.store(target + 4 * i + 16, high);
-  }
-  return v128.any_true(found);
-}
+export * from "./kernels-bfloat16";
 
 /** Whether a float32 value is infinite or no number. */
 export function holdsNonFinite(values: usize, count: usize): bool {
@@ -26,15 +10,6 @@ export function holdsNonFinite(values: usize, count: usize): bool {
     found = v128.or(found, i32x4.eq(v128.and(v128.load(values + 4 * i), exponent), exponent));
   }
   return v128.any_true(found);
-}
-
-/** float32 to bfloat16, to nearest even. The values are finite. */
-export function encodeBfloat16(source: usize, count: usize, target: usize): void {
-  for (let i: usize = 0; i < count; i += 8) {
-    const low = v128.load(source + 4 * i);
-    const high = v128.load(source + 4 * i + 16);
-    v128.store(target + 2 * i, roundToHalves(low, high));
-  }
 }
 
 /** Sum over i of (a_i - base_i)(b_i - base_i) in float64, four running sums. */
@@ -108,47 +83,6 @@ export function productsOfDifferences(base: usize, a: usize, b: usize, count: us
 }
 
 /**
- * As `productsOfDifferences`, of bfloat16: adds to the running sums at `sums`, which are two for each product, of the first
- * and the second half of a vector.
- */
-export function addProductsBfloat16(base: usize, a: usize, b: usize, count: usize, sums: usize): void {
-  let evenAA = v128.load(sums);
-  let oddAA = v128.load(sums + 16);
-  let evenAB = v128.load(sums + 32);
-  let oddAB = v128.load(sums + 48);
-  let evenBB = v128.load(sums + 64);
-  let oddBB = v128.load(sums + 80);
-  for (let i: usize = 0; i < count; i += 4) {
-    const base0 = decodeHalves(base + 2 * i);
-    const a0 = decodeHalves(a + 2 * i);
-    const b0 = decodeHalves(b + 2 * i);
-    const low = f64x2.promote_low_f32x4(base0);
-    const high = f64x2.promote_low_f32x4(upper(base0));
-    const lowA = f64x2.sub(f64x2.promote_low_f32x4(a0), low);
-    const lowB = f64x2.sub(f64x2.promote_low_f32x4(b0), low);
-    const highA = f64x2.sub(f64x2.promote_low_f32x4(upper(a0)), high);
-    const highB = f64x2.sub(f64x2.promote_low_f32x4(upper(b0)), high);
-    evenAA = f64x2.add(evenAA, f64x2.mul(lowA, lowA));
-    oddAA = f64x2.add(oddAA, f64x2.mul(highA, highA));
-    evenAB = f64x2.add(evenAB, f64x2.mul(lowA, lowB));
-    oddAB = f64x2.add(oddAB, f64x2.mul(highA, highB));
-    evenBB = f64x2.add(evenBB, f64x2.mul(lowB, lowB));
-    oddBB = f64x2.add(oddBB, f64x2.mul(highB, highB));
-  }
-  v128.store(sums, evenAA);
-  v128.store(sums + 16, oddAA);
-  v128.store(sums + 32, evenAB);
-  v128.store(sums + 48, oddAB);
-  v128.store(sums + 64, evenBB);
-  v128.store(sums + 80, oddBB);
-}
-
-/** Four bfloat16 to float32. */
-function decodeHalves(source: usize): v128 {
-  return i16x8.shuffle(i16x8.splat(0), v128.load64_zero(source), 0, 8, 1, 9, 2, 10, 3, 11);
-}
-
-/**
  * target_i = sum over s of weights[s] source[s]_i, in float64, rounded to float32 once.
  * `terms` points to `sources` entries of 16 bytes: a float64 weight, then the address of a source as a 32-bit integer.
  */
@@ -172,54 +106,6 @@ export function weightedSum(terms: usize, sources: usize, count: usize, target: 
     v128.store(target + 4 * i, demote(sum0, sum2));
     v128.store(target + 4 * i + 16, demote(sum4, sum6));
   }
-}
-
-/** As `weightedSum`, from bfloat16 to bfloat16 (nearest even). Returns whether a sum, and so a source, is infinite or no number. */
-export function weightedSumBfloat16(terms: usize, sources: usize, count: usize, target: usize): bool {
-  const end = terms + 16 * sources;
-  const zero = i16x8.splat(0);
-  const exponent = i32x4.splat(0x7f800000);
-  let found = i32x4.splat(0);
-  for (let i: usize = 0; i < count; i += 8) {
-    let sum0 = f64x2.splat(0);
-    let sum2 = f64x2.splat(0);
-    let sum4 = f64x2.splat(0);
-    let sum6 = f64x2.splat(0);
-    for (let term = terms; term < end; term += 16) {
-      const weight = v128.load64_splat(term);
-      const halves = v128.load(<usize>load<u32>(term + 8) + 2 * i);
-      const low = i16x8.shuffle(zero, halves, 0, 8, 1, 9, 2, 10, 3, 11);
-      const high = i16x8.shuffle(zero, halves, 4, 12, 5, 13, 6, 14, 7, 15);
-      sum0 = f64x2.add(sum0, f64x2.mul(weight, f64x2.promote_low_f32x4(low)));
-      sum2 = f64x2.add(sum2, f64x2.mul(weight, f64x2.promote_low_f32x4(upper(low))));
-      sum4 = f64x2.add(sum4, f64x2.mul(weight, f64x2.promote_low_f32x4(high)));
-      sum6 = f64x2.add(sum6, f64x2.mul(weight, f64x2.promote_low_f32x4(upper(high))));
-    }
-    const low = demote(sum0, sum2);
-    const high = demote(sum4, sum6);
-    found = v128.or(found, i32x4.eq(v128.and(low, exponent), exponent));
-    found = v128.or(found, i32x4.eq(v128.and(high, exponent), exponent));
-    v128.store(target + 2 * i, roundToHalves(low, high));
-  }
-  return v128.any_true(found);
-}
-
-/** The upper halves of eight finite float32 values, rounded to nearest even. */
-function roundToHalves(low: v128, high: v128): v128 {
-  const one = i32x4.splat(1);
-  const half = i32x4.splat(0x7fff);
-  return i16x8.shuffle(
-    i32x4.add(i32x4.add(low, half), v128.and(i32x4.shr_u(low, 16), one)),
-    i32x4.add(i32x4.add(high, half), v128.and(i32x4.shr_u(high, 16), one)),
-    1,
-    3,
-    5,
-    7,
-    9,
-    11,
-    13,
-    15,
-  );
 }
 
 function demote(low: v128, high: v128): v128 {

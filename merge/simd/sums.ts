@@ -53,12 +53,13 @@ export function productsOfDifferences(
   return [aa, ab, bb];
 }
 
-/** Six running sums of two float64: even and odd pairs of aa, ab and bb. */
-const RUNNING = 12;
+/** Running sums of aa, ab and bb, two float64 each. */
+const RUNNING = 6;
 
 /**
- * As `productsOfDifferences`, of bfloat16 bytes of the arena, in whole vectors of 4 elements; the same bits as of all elements
- * at once where `goesOn` says that elements have come before, since when there was no other sum.
+ * As `productsOfDifferences`, of bfloat16 bytes of the arena, in float32 but for the sums of 64 elements, which are added in
+ * float64: each product is off by at most 9 * 2^-24 of the sum of its absolute terms, unless these are below 2^-126. They go
+ * on from those of before where `goesOn` says so, since when there was no other sum; those were of a multiple of 64 elements.
  */
 export function addProductsBfloat16(
   base: Uint8Array,
@@ -68,9 +69,8 @@ export function addProductsBfloat16(
 ): [aa: number, ab: number, bb: number] {
   const sums = new Float64Array(firstBytes().buffer, 0, RUNNING);
   if (!goesOn) sums.fill(0);
-  kernelsFor(base, a, b)!.addProductsBfloat16(base.byteOffset, a.byteOffset, b.byteOffset, a.length / 2, 0);
-  const total = (at: number) => sums[at]! + sums[at + 2]! + (sums[at + 1]! + sums[at + 3]!);
-  return [total(0), total(4), total(8)];
+  kernelsFor(base, a, b)!.addProductsBfloat16(base.byteOffset, a.byteOffset, b.byteOffset, padded(a.length / 2), 0);
+  return [sums[0]! + sums[1]!, sums[2]! + sums[3]!, sums[4]! + sums[5]!];
 }
 
 function product(base: Float32Array | null, a: Float32Array, b: Float32Array, i: number): number {
@@ -98,8 +98,9 @@ export function weightedSumInto(out: Float32Array, sources: readonly Float32Arra
 }
 
 /**
- * As `weightedSumInto`, from bfloat16 bytes of the arena to such bytes, at most MAX_TERMS of them: the bits that decoding,
- * summing and encoding give. Returns whether all sums, and so all sources, are finite.
+ * As `weightedSumInto`, from bfloat16 bytes of the arena to such bytes, at most MAX_TERMS of them, in float32: off by at most
+ * (sources + 1) 2^-24 of the sum of the absolute terms before it is rounded. Returns whether all sums, and so all sources,
+ * are finite.
  */
 export function weightedSumBfloat16(
   into: Uint8Array,
@@ -116,5 +117,6 @@ function setTerms(sources: readonly ArrayBufferView[], weights: readonly number[
   for (const [s, source] of sources.entries()) {
     terms.setFloat64(16 * s, weights[s]!, true);
     terms.setUint32(16 * s + 8, source.byteOffset, true);
+    terms.setFloat32(16 * s + 12, weights[s]!, true);
   }
 }

@@ -26,6 +26,43 @@ const inArena = (values: Float32Array) => {
   return floats;
 };
 
+/** Three waves as bfloat16, in the arena. */
+const bfloat16Sources = (n: number) =>
+  [0, 1, 2].map((phase) => {
+    const source = allocateBytes(n, 2);
+    source.set(fromFloat32(wave(n, phase), "BF16"));
+    return source;
+  });
+const toFloats = (bytes: Uint8Array) => toFloat32(bytes.slice(), "BF16");
+
+/**
+ * aa, ab and bb in float32: of each 64 elements those at places i, i + 8, ... are added, then the sums of places 2k and
+ * 2k + 1; in float64 then those of k = 0 and 2, and of 1 and 3, and what came before.
+ */
+function floatProducts(base: Float32Array, a: Float32Array, b: Float32Array): [number, number, number] {
+  const round = Math.fround;
+  const sumOf = (x: Float32Array, y: Float32Array) => {
+    const sums = [0, 0];
+    for (let start = 0; start < x.length; start += 64) {
+      const block = new Float32Array(8);
+      for (let i = start; i < Math.min(start + 64, x.length); i++) {
+        const product = round(round(x[i]! - base[i]!) * round(y[i]! - base[i]!));
+        block[i % 8] = block[i % 8]! + product;
+      }
+      const [k0, k1, k2, k3] = [0, 2, 4, 6].map((i) => round(block[i]! + block[i + 1]!)) as [
+        number,
+        number,
+        number,
+        number,
+      ];
+      sums[0]! += k0 + k2;
+      sums[1]! += k1 + k3;
+    }
+    return sums[0]! + sums[1]!;
+  };
+  return [sumOf(a, a), sumOf(a, b), sumOf(b, b)];
+}
+
 describe("kernels on arrays of the arena give the bits of the loops on other arrays", () => {
   test.each(LENGTHS)("dot products of %i elements, with a base and without", (n) => {
     clearArena(5 * arenaBytes(n, 4));
@@ -52,41 +89,35 @@ describe("kernels on arrays of the arena give the bits of the loops on other arr
     expect(plain[0]).toBe(Math.fround(0.5 * sources[0]![0]! - 2 * sources[1]![0]! + sources[2]![0]! / 3));
   });
 
-  test("dot products of bfloat16 elements, in one go and in two", () => {
-    clearArena(6 * arenaBytes(64, 4));
-    const bytes = [0, 1, 2].map((phase) => {
-      const source = allocateBytes(64, 2);
-      source.set(fromFloat32(wave(64, phase), "BF16"));
-      return source;
-    });
-    const [base, a, b] = bytes.map((source) => toFloat32(source.slice(), "BF16"));
-    const products = productsOfDifferences(base!, a!, b!);
-    expect(addProductsBfloat16(bytes[0]!, bytes[1]!, bytes[2]!, false)).toEqual(products);
-    const [first, second] = [bytes.map((x) => x.subarray(0, 24)), bytes.map((x) => x.subarray(24))];
+  test.each([200, ...LENGTHS])("dot products of %i bfloat16 elements, in one go and in two", (n) => {
+    clearArena(3 * arenaBytes(n, 2));
+    const [base, a, b] = bfloat16Sources(n);
+    const expected = floatProducts(toFloats(base!), toFloats(a!), toFloats(b!));
+    expect(addProductsBfloat16(base!, a!, b!, false)).toEqual(expected);
+    const cut = (from: number, to: number) => [base!, a!, b!].map((source) => source.subarray(2 * from, 2 * to));
+    const [first, second] = [cut(0, Math.min(n, 128)), cut(Math.min(n, 128), n)];
     addProductsBfloat16(first[0]!, first[1]!, first[2]!, false);
-    expect(addProductsBfloat16(second[0]!, second[1]!, second[2]!, true)).toEqual(products);
+    expect(addProductsBfloat16(second[0]!, second[1]!, second[2]!, true)).toEqual(expected);
+    const exact = productsOfDifferences(toFloats(base!), toFloats(a!), toFloats(b!));
+    const bound = 9 * 2 ** -24 * Math.max(exact[0], exact[2]);
+    for (const [k, value] of exact.entries()) expect(Math.abs(value - expected[k]!)).toBeLessThanOrEqual(bound);
   });
 
   test.each(LENGTHS)("weighted sums of %i bfloat16 elements", (n) => {
-    clearArena(3 * arenaBytes(n, 4) + 3 * arenaBytes(n, 2));
+    clearArena(4 * arenaBytes(n, 2));
     const weights = [0.5, -2, 1 / 3];
-    const bytes = [0, 1, 2].map((phase) => {
-      const source = allocateBytes(n, 2);
-      source.set(fromFloat32(wave(n, phase), "BF16"));
-      return source;
-    });
+    const sources = bfloat16Sources(n);
     const plain = new Float32Array(n);
-    weightedSumInto(
-      plain,
-      bytes.map((source) => toFloat32(source.slice(), "BF16")),
-      weights,
-    );
+    for (const [s, source] of sources.entries()) {
+      const weight = Math.fround(weights[s]!);
+      for (const [i, x] of toFloats(source).entries()) plain[i] = plain[i]! + Math.fround(weight * x);
+    }
     const into = allocateBytes(n, 2);
-    expect(weightedSumBfloat16(into, bytes, weights)).toBe(true);
+    expect(weightedSumBfloat16(into, sources, weights)).toBe(true);
     expect(into).toEqual(fromFloat32(plain, "BF16"));
-    bytes[1]!.set(fromFloat32(Float32Array.of(Number.POSITIVE_INFINITY), "BF16"), 2 * (n - 1));
-    expect(weightedSumBfloat16(into, bytes, weights)).toBe(false);
-    expect(weightedSumBfloat16(into, bytes, [1, 0, 1])).toBe(false);
+    sources[1]!.set(fromFloat32(Float32Array.of(Number.POSITIVE_INFINITY), "BF16"), 2 * (n - 1));
+    expect(weightedSumBfloat16(into, sources, weights)).toBe(false);
+    expect(weightedSumBfloat16(into, sources, [1, 0, 1])).toBe(false);
   });
 
   test.each(LENGTHS)("bfloat16 of %i elements, to and from", (n) => {

@@ -1,6 +1,7 @@
 // Merges that go from bfloat16 to bfloat16 without float32 in between.
 import { fromFloat32, toFloat32 } from "safetensors-ts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { mergeRecipe } from "../../merge/merge-recipe.js";
 import { Models, tensor } from "./plan-fixture.js";
 
 /** More than a part and a block; no whole number of vectors. */
@@ -48,14 +49,56 @@ out_dtype: bfloat16
 `;
 const RECIPES = { linear, karcher, slerp, "warp of two": warp("a", "b"), "warp of three": warp("a", "b", "c") };
 
-describe("bfloat16 models give the bits that float32 models of the same values give", () => {
+/** Half the distance between two bfloat16 at a value of this size: 8 bits from the first on, 7 of them behind it. */
+const halfStep = (value: number) => 2 ** (Math.floor(Math.log2(Math.abs(value))) - 8);
+/** (n + 1) 2^-24 of the absolute terms, which are below 4 here. */
+const FLOAT32_ERROR = 2 ** -20;
+
+describe("bfloat16 models give what float32 models of the same values give, summed in float32 and rounded once", () => {
   test.each(Object.entries(RECIPES))("%s", async (_name, recipe) => {
     const { tensors } = await models.merge(recipe("BF16"));
-    const { tensors: expected } = await models.merge(recipe("F32"));
+    const { tensors: exact } = await models.merge(recipe("F32").replace("bfloat16", "float32"));
     for (const [name, size] of Object.entries(SIZES)) {
-      expect(tensors[name]!.length).toBe(size);
-      expect(tensors[name]!.findIndex((value, i) => value !== expected[name]![i])).toBe(-1);
+      const [stored, expected] = [tensors[name]!, exact[name]!];
+      expect(stored.length).toBe(size);
+      const isFar = (value: number, i: number) =>
+        Math.abs(value - expected[i]!) > halfStep(expected[i]!) + FLOAT32_ERROR;
+      expect(stored.findIndex(isFar)).toBe(-1);
     }
+  });
+});
+
+test("measuring the geometry changes no bit", async () => {
+  const { tensors } = await models.merge(warp("a", "b")("BF16"));
+  const recipe = await models.recipe(warp("a", "b")("BF16"));
+  await mergeRecipe({ recipe, out: models.path("measured"), isMeasured: true });
+  expect(await models.read("measured")).toEqual(tensors);
+});
+
+describe("dot products of bfloat16 task vectors", () => {
+  const angle = async (step: number, dtype: "BF16" | "F32") => {
+    // Orthogonal task vectors of equal length: SLERP gives both 1 / sqrt 2.
+    const one = Array.from({ length: 64 }, (_, i) => (i % 2 === 0 ? step : 0));
+    const other = one.map((value) => step - value);
+    await models.write("zero", { "layers.0.w": tensor([64], new Array<number>(64).fill(0), dtype) });
+    await models.write("one", { "layers.0.w": tensor([64], one, dtype) });
+    await models.write("other", { "layers.0.w": tensor([64], other, dtype) });
+    const recipe = `merge_method: warp
+base_model: $zero
+models: [{model: $one}, {model: $other}]
+parameters: {eta: 1}
+out_dtype: float32
+`;
+    return (await models.merge(recipe)).tensors["layers.0.w"]![0]! / step;
+  };
+
+  test.each([1, 2 ** -100])("of elements of %d, whose squares float32 may not hold", async (step) => {
+    expect(await angle(step, "F32")).toBeCloseTo(Math.SQRT1_2, 6);
+    expect(await angle(step, "BF16")).toBeCloseTo(Math.SQRT1_2, 6);
+  });
+
+  test("of models that are their base", async () => {
+    expect(await angle(0, "BF16")).toBeNaN();
   });
 });
 
