@@ -2,10 +2,11 @@
 import { setImmediate } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { compiledModule } from "../config/paths.js";
+import { type Claims, claim, MAX_CLAIMS, newClaims, offer } from "./claims.js";
 import { type Job, openBench, type Work } from "./jobs.js";
 
 /** What a worker is sent: first the work that its jobs are part of, then job after job. */
-export type Request = { readonly work: Work } | { readonly id: number; readonly job: Job };
+export type Request = { readonly work: Work; readonly claims: Claims } | { readonly id: number; readonly job: Job };
 
 export interface Answer {
   readonly id: number;
@@ -25,9 +26,11 @@ const WORKER = import.meta.url.includes("/dist/bundle/")
   ? new URL("worker.js", import.meta.url)
   : compiledModule("merge/worker.js");
 
-/** A worker has its next jobs at hand when it ends one: this thread hands out more only between its own. */
-const JOBS_IN_HAND = 3;
-
+/**
+ * A worker has its next jobs at hand when it ends one, of so many elements: this thread hands out more only between its own.
+ * Those that a worker has not begun are taken back where this thread has nothing else to do.
+ */
+const ELEMENTS_IN_HAND = 3 * 2 ** 21;
 /** Starts threads before there is work for them: they load their code while this one reads headers. */
 export const startThreads = (count: number): Worker[] =>
   Array.from({ length: Math.max(0, count) }, () => new Worker(WORKER));
@@ -44,11 +47,17 @@ export function openPool(work: Work, count: number, started: readonly Worker[] =
   const workers = [...started.slice(0, beside), ...startThreads(beside - started.length)];
   const queue = jobQueue();
   const threads = workers.map((worker) => openThread(worker, work, queue));
+  let isClosed = false;
+  const next = () => {
+    let waiting = queue.take();
+    for (let t = 0; !waiting && !isClosed && t < threads.length; t++) waiting = threads[t]!.takeBack();
+    return waiting;
+  };
   const bench = openBench(work);
   let here: Promise<void> | null = null;
   async function workHere(): Promise<void> {
     await setImmediate();
-    for (let waiting = queue.take(); waiting; waiting = queue.take()) {
+    for (let waiting = next(); waiting; waiting = next()) {
       try {
         waiting.resolve(bench.perform(waiting.job));
       } catch (error) {
@@ -66,6 +75,7 @@ export function openPool(work: Work, count: number, started: readonly Worker[] =
         here ??= workHere();
       }),
     async close() {
+      isClosed = true;
       queue.clear();
       await Promise.all([here, ...workers.map((worker) => worker.terminate())]);
       bench.close();
@@ -73,33 +83,58 @@ export function openPool(work: Work, count: number, started: readonly Worker[] =
   };
 }
 
-/** Hands jobs to a worker. */
-function openThread(worker: Worker, work: Work, queue: JobQueue): { feed(): void } {
+interface Thread {
+  /** Hands out jobs that wait. */
+  feed(): void;
+  /** The last job in hand, if it has not begun. */
+  takeBack(): Waiting | undefined;
+}
+
+function openThread(worker: Worker, work: Work, queue: JobQueue): Thread {
+  const claims = newClaims();
   const inHand = new Map<number, Waiting>();
-  let id = 0;
+  let elements = 0;
+  let nextId = 0;
+  const letGo = (id: number): Waiting | undefined => {
+    const waiting = inHand.get(id);
+    inHand.delete(id);
+    elements -= waiting ? elementsOf(waiting.job) : 0;
+    return waiting;
+  };
+  const oldest = () => inHand.keys().next().value ?? nextId;
   const feed = () => {
-    while (inHand.size < JOBS_IN_HAND) {
+    while (elements < ELEMENTS_IN_HAND && nextId - oldest() < MAX_CLAIMS) {
       const waiting = queue.take();
       if (!waiting) return;
+      const id = nextId++;
       inHand.set(id, waiting);
-      worker.postMessage({ id: id++, job: waiting.job } satisfies Request);
+      elements += elementsOf(waiting.job);
+      offer(claims, id);
+      worker.postMessage({ id, job: waiting.job } satisfies Request);
     }
   };
   worker.on("message", ({ id, sums, error }: Answer) => {
-    const waiting = inHand.get(id);
-    inHand.delete(id);
+    const waiting = letGo(id);
+    feed();
     if (error) waiting?.reject(Object.assign(new Error(error.message), error));
     else waiting?.resolve(sums);
-    feed();
   });
   worker.on("error", (error) => {
     for (const { reject } of inHand.values()) reject(error);
     inHand.clear();
     for (let waiting = queue.take(); waiting; waiting = queue.take()) waiting.reject(error);
   });
-  worker.postMessage({ work } satisfies Request);
-  return { feed };
+  worker.postMessage({ work, claims } satisfies Request);
+  return {
+    feed,
+    takeBack() {
+      const last = [...inHand.keys()].at(-1);
+      return last !== undefined && claim(claims, last) ? letGo(last) : undefined;
+    },
+  };
 }
+
+const elementsOf = ({ ranges }: Job): number => ranges.reduce((sum, { length }) => sum + length, 0);
 
 interface JobQueue {
   add(waiting: Waiting): void;
