@@ -4,7 +4,7 @@
  *
  * Shape suffixes: R rows, C columns, W int32 of a row, N blocks of absmaxes, M tokens.
  */
-import { bitwiseAnd, gatherRows, leftShift, optimizationBarrier, rightShift, tf } from "tfjs-jit";
+import { bitwiseAnd, cond, device, gatherRows, leftShift, optimizationBarrier, rightShift, tf } from "tfjs-jit";
 import { BLOCK, DYNAMIC_MAP, type Int8, NESTED_BLOCK, NF4, type Nf4, type Nf4Blocks } from "./quantise.js";
 
 /** Ends of the names of a matrix's tensors: "model.layers.0.mlp.up_proj.weight" is kept as "....weight.codes" and so on. */
@@ -121,11 +121,11 @@ type Product = (a: tf.Tensor2D, b: tf.Tensor2D, isTransposed: boolean) => tf.Ten
  */
 export function timesQuantised(x: tf.Tensor2D, { shape, parts }: Quantised, product: Product): tf.Tensor2D {
   const names = Object.keys(parts);
-  const times = (y: tf.Tensor, tensors: readonly tf.Tensor[], isTransposed: boolean) => {
-    const [now, ...rest] = optimizationBarrier([y, ...tensors]) as [tf.Tensor2D, ...tf.Tensor[]];
-    const values = dequantised({ shape, parts: Object.fromEntries(names.map((name, i) => [name, rest[i]!])) });
-    return product(now, values, isTransposed);
-  };
+  const times = (y: tf.Tensor, tensors: readonly tf.Tensor[], isTransposed: boolean) =>
+    inTurn([y, ...tensors], [y.shape[0]!, shape[isTransposed ? 0 : 1]], ([now, ...rest]) => {
+      const values = dequantised({ shape, parts: Object.fromEntries(names.map((name, i) => [name, rest[i]!])) });
+      return product(now as tf.Tensor2D, values, isTransposed);
+    });
   return tf.customGrad((input, save) => {
     const tensors = Object.values(parts);
     (save as tf.GradSaveFunc)(tensors);
@@ -134,6 +134,27 @@ export function timesQuantised(x: tf.Tensor2D, { shape, parts }: Quantised, prod
       gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => times(dy, saved, false),
     };
   })(x);
+}
+
+/**
+ * What `make` makes of the tensors, a matrix of that shape: not before all of them are there. Of them the second is int32
+ * [R, W]. XLA for a CPU does not keep to a barrier when it orders ops: layer by layer the values of all matrices would exist
+ * at once. There `make` is a branch, which is always taken, and XLA does not know that.
+ */
+function inTurn(
+  tensors: readonly tf.Tensor[],
+  shape: [number, number],
+  make: (tensors: readonly tf.Tensor[]) => tf.Tensor2D,
+): tf.Tensor2D {
+  const ready = optimizationBarrier(tensors);
+  // Without XLA the barrier is nothing, and ops run in order.
+  if (device !== "cpu" || ready[0] === tensors[0]) return make(ready);
+  const bit = bitwiseAnd(ready[1]!.slice([0, 0], [1, 1]), int(1)).reshape([]);
+  return cond(
+    bit.greaterEqual(tf.scalar(0, "int32")),
+    () => make(ready),
+    () => tf.fill(shape, 0),
+  );
 }
 
 /** Rows of an int8 matrix: int32 ids [M] to float32 [M, C]. */
