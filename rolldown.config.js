@@ -1,11 +1,23 @@
-// The CLI and the workers of a merge in a few files, which load in half the time of dist/'s many (`npm run build`).
+// The CLI and the workers of a merge in a few files (`npm run build`), which bin/bundled.js loads.
 import { defineConfig } from "rolldown";
 
-export default defineConfig({
-  input: ["dist/pipelines/cli.js", "dist/merge/worker.js"],
+const common = {
   platform: "node",
   // What is no JavaScript, and what few commands load.
   external: /^(tfjs-jit|tokenizers|vega|vega-lite|hono|@hono|mathjs|undici|@huggingface\/hub)(\/|$)/,
-  // Names that stay: a program that runs while this is built again finds what it loads late.
-  output: { dir: "dist/bundle", chunkFileNames: "[name].js" },
-});
+};
+
+export default defineConfig([
+  {
+    ...common,
+    input: "dist/pipelines/cli.js",
+    output: {
+      dir: "dist/bundle",
+      format: "cjs",
+      entryFileNames: "[name].cjs",
+      // Names that stay: a program that runs while this is built again finds what it loads late.
+      chunkFileNames: "[name].cjs",
+    },
+  },
+  { ...common, input: "dist/merge/worker.js", output: { file: "dist/bundle/worker.js" } },
+]);

@@ -7,9 +7,11 @@ const compiled = (path) => new URL(`../dist/${path}`, import.meta.url);
 const timeOf = (path) => statSync(compiled(path), { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
 // The bundle is the same in fewer files, which load faster. tsc alone does not make it anew.
-const isBundled = timeOf("bundle/cli.js") > timeOf("tsconfig.tsbuildinfo");
+const isBundled = timeOf("bundle/cli.cjs") > timeOf("tsconfig.tsbuildinfo");
 if (isBundled || timeOf("pipelines/cli.js") > 0) {
-  const { main } = await import(compiled(isBundled ? "bundle/cli.js" : "pipelines/cli.js").href);
+  const { main } = isBundled
+    ? (await import("./bundled.js")).load("cli.cjs")
+    : await import(compiled("pipelines/cli.js").href);
   process.exitCode = await main(process.argv.slice(2));
 } else {
   console.error(`error: heddle is not built: run npm run setup in ${fileURLToPath(new URL("..", import.meta.url))}`);

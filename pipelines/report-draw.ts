@@ -1,6 +1,5 @@
 /** How every chart of the report is drawn: as SVG text that needs no script and takes its colours from the page. */
-import * as vega from "vega";
-import { compile, type TopLevelSpec } from "vega-lite";
+import type { TopLevelSpec } from "vega-lite";
 
 // The page's stylesheet gives these names a value each for a light and for a dark screen.
 export const INK = "var(--ink)";
@@ -16,7 +15,9 @@ export const HALF = { width: 430, height: 190 } as const;
 export const WIDE = { width: 940, height: 330 } as const;
 
 /** A vega-lite chart as an SVG element. */
-export function draw(spec: TopLevelSpec): Promise<string> {
+export async function draw(spec: TopLevelSpec): Promise<string> {
+  // Not at the top: the bundle is CommonJS, which cannot require modules that await while they load.
+  const [vega, { compile }] = await Promise.all([import("vega"), import("vega-lite")]);
   const config = {
     font: "system-ui, sans-serif",
     background: "transparent",

@@ -61,6 +61,17 @@ describe("heddle", () => {
     expect(new Set(packages)).toEqual(new Set(["@commander-js/extra-typings", "commander"]));
   });
 
+  test("the bundle comes with its code, which V8 takes", async () => {
+    const loader = fileURLToPath(new URL("bin/bundled.js", packageRoot));
+    writeFileSync(
+      join(dir, "bundled.mjs"),
+      `import { load, scripts } from "${loader}";
+      load("cli.cjs");
+      console.log(scripts().length > 1, scripts().filter(([, script]) => script.cachedDataRejected !== false));`,
+    );
+    expect((await run(join(dir, "bundled.mjs"))).stdout).toBe("true []\n");
+  });
+
   test("without a command it shows the help on stderr", async () => {
     const { code, stdout, stderr } = await heddle();
     expect([code, stdout]).toEqual([2, ""]);
