@@ -5,9 +5,8 @@ import type { Batch } from "../model/batch.js";
 import type { ComputeDtype } from "../model/compute.js";
 import { computedAs, type ModelConfig } from "../model/config.js";
 import { logitsOf } from "../model/head.js";
-import type { ModelFolder } from "../model/load.js";
+import { type ModelFolder, openModel } from "../model/load.js";
 import { type LoadedModel, loadModel, loadOnBase } from "../model/loaded.js";
-import { openAdapterFor } from "../model/lora.js";
 import { disposeParameters, type Parameters, readParameters } from "../model/parameters.js";
 import { matrixOf, partNames } from "../model/quantised.js";
 import { type BatchTensors, completionHidden, jitForward } from "../model/scoring.js";
@@ -59,7 +58,8 @@ export async function baseAsTeacher(
   const config = computedAs(folder.config, { dtype });
   const base = { folder: { ...folder, config }, parameters: baseOf(parameters) };
   if (adapter === null) return { kind: "local", model: base, own: {} };
-  return { kind: "local", ...(await loadOnBase(base, await openAdapterFor(adapter, folder.dir, config))) };
+  const { adapter: own } = await openModel(folder.dir, { dtype }, adapter);
+  return { kind: "local", ...(await loadOnBase(base, own!)) };
 }
 
 export async function closeTeacher(teacher: Teacher): Promise<void> {

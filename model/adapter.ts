@@ -14,6 +14,8 @@ export interface Adapter {
   readonly updates: ReadonlyMap<string, LoraUpdate>;
   /** Tensors that take the place of the model's, by its names. */
   readonly replaced: ReadonlyMap<string, FileTensor>;
+  /** Whether it makes a classifier of a language model: `replaced` has a head that the base has not. */
+  readonly addsHead: boolean;
 }
 
 /** scale B A: A is [rank, columns], B [rows, rank]. */
@@ -43,7 +45,7 @@ export async function openAdapter(path: string): Promise<Adapter> {
     }
     updates.set(`${module}.weight`, { a, b, scale: checkedScale(config, module, a, b) });
   }
-  return { path, config, file: file.path, updates, replaced };
+  return { path, config, file: file.path, updates, replaced, addsHead: false };
 }
 
 /** What PEFT puts before the names of the model's tensors. */

@@ -33,9 +33,12 @@ export async function openModel(
   const folder = await openFolder(model, compute, adapterDir);
   const { numLabels } = folder.config;
   if (numLabels === null) return folder;
+  const [file, says] = folder.adapter?.addsHead
+    ? [folder.adapter.file, "holds the head of"]
+    : [join(folder.dir, "config.json"), "describes"];
   throw new ModelError(
-    join(folder.dir, "config.json"),
-    `describes a model for sequence classification (${numLabels} labels), expected a language model; \`heddle score\` takes both`,
+    file,
+    `${says} a model for sequence classification (${numLabels} labels), expected a language model; \`heddle score\` takes both`,
   );
 }
 
@@ -59,10 +62,10 @@ export async function openWeights(
   adapterDir: string | null = null,
 ): Promise<Pick<ModelFolder, "dir" | "adapter" | "config" | "tokenizerDir">> {
   const { dir, adapter } = await placesOf(model, adapterDir);
-  const config = computedAs(await readModelConfig(dir), compute);
-  if (adapter === null) return { dir, adapter: null, config, tokenizerDir: dir };
+  const ofBase = computedAs(await readModelConfig(dir), compute);
+  if (adapter === null) return { dir, adapter: null, config: ofBase, tokenizerDir: dir };
   const tokenizerDir = (await isFile(join(adapter, "tokenizer.json"))) ? adapter : dir;
-  return { dir, adapter: await openAdapterFor(adapter, dir, config), config, tokenizerDir };
+  return { dir, ...(await openAdapterFor(adapter, dir, ofBase)), tokenizerDir };
 }
 
 /** `eos_token_id` of config.json and generation_config.json, and `<end_of_turn>` if the vocabulary has it. */

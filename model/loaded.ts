@@ -42,8 +42,9 @@ export async function loadParameters(
   mergesAdapter = false,
 ): Promise<{ config: ModelConfig; parameters: Parameters }> {
   const loaded: Record<string, Variable> = {};
+  const ofBase = adapter?.addsHead ? { ...config, numLabels: null } : config;
   try {
-    for await (const [name, weight] of readWeights(dir, config, storageOf, mergesAdapter ? adapter : null)) {
+    for await (const [name, weight] of readWeights(dir, ofBase, storageOf, mergesAdapter ? adapter : null)) {
       loaded[name] = variableOf(weight);
     }
     if (adapter === null || mergesAdapter) return { config: inLoops(config, loaded), parameters: loaded };

@@ -10,7 +10,7 @@ import { readAdapterConfig } from "./adapter-config.js";
 import type { ModelConfig } from "./config.js";
 import { ModelError } from "./errors.js";
 import { isFile } from "./json.js";
-import { EMBEDDING, HEAD, parameterShapes, textName } from "./shapes.js";
+import { EMBEDDING, HEAD, parameterShapes, SCORE, textName } from "./shapes.js";
 
 /** The parts of an adapter, as the end of a module's name. */
 export const LORA_PARTS = {
@@ -70,12 +70,22 @@ export async function localBase(dir: string, base: string): Promise<string | nul
   return null;
 }
 
-/** An adapter by the names of the text model, checked against its shapes. */
-export async function openAdapterFor(path: string, model: string, config: ModelConfig): Promise<Adapter> {
+/**
+ * An adapter by the names of the text model, checked against its shapes, and the config of both together: a `score` head that
+ * the adapter stores makes a classifier of a language model, as PEFT's SEQ_CLS does.
+ */
+export async function openAdapterFor(
+  path: string,
+  model: string,
+  ofBase: ModelConfig,
+): Promise<{ adapter: Adapter; config: ModelConfig }> {
   const adapter = await openAdapter(path);
   const named = <T>(tensors: ReadonlyMap<string, T>) =>
     new Map([...tensors].map(([name, tensor]) => [textName(name) ?? name, tensor]));
-  const own = { ...adapter, updates: named(adapter.updates), replaced: named(adapter.replaced) };
+  const replaced = named(adapter.replaced);
+  const addsHead = ofBase.numLabels === null && replaced.has(SCORE);
+  const config = addsHead ? { ...ofBase, numLabels: replaced.get(SCORE)!.shape[0]! } : ofBase;
+  const own = { ...adapter, updates: named(adapter.updates), replaced, addsHead };
   const shapes = parameterShapes(config);
   checkAdapterFits(own, model, (name) => shapes[name === HEAD ? EMBEDDING : name]);
   const vector = [...own.updates.keys()].find((name) => !isLayerMatrix(name));
@@ -88,7 +98,7 @@ export async function openAdapterFor(path: string, model: string, config: ModelC
   }
   await checkHead(own);
   own.replaced.delete(HEAD);
-  return own;
+  return { adapter: own, config };
 }
 
 /** PEFT stores a tied head as well; another head would be another model. */
