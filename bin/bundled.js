@@ -1,7 +1,7 @@
-// Loads dist/bundle/: CommonJS, since V8 then takes the code that it made when the bundle was built (keep-code.js) and has
-// nothing to compile. Node's own module.enableCompileCache, which does the same, is not in Node 20.
+// Loads dist/bundle/ with nothing to compile: Node keeps V8's code of what it has loaded before, since Node 22. In Node 20 that is
+// done here, with the code that was made when the bundle was built (keep-code.js); it takes the bundle to be CommonJS.
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import module, { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { constants, Script } from "node:vm";
@@ -14,8 +14,14 @@ const loaded = new Map();
 
 /** What a file of the bundle exports. */
 export function load(name) {
+  if (module.enableCompileCache === undefined) return loadKept(name);
+  module.enableCompileCache();
+  return requirePackage(join(folder, name));
+}
+
+function loadKept(name) {
   const known = loaded.get(name);
-  if (known) return known.module.exports;
+  if (known) return known.own.exports;
   const filename = join(folder, name);
   const script = new Script(
     `(function (exports, require, module, __filename, __dirname) {${readFileSync(filename)}\n})`,
@@ -25,11 +31,11 @@ export function load(name) {
       importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
     },
   );
-  const module = { exports: {} };
-  loaded.set(name, { script, module });
-  const require = (id) => (id.startsWith("./") ? load(id.slice(2)) : requirePackage(id));
-  script.runInThisContext()(module.exports, require, module, filename, dirname(filename));
-  return module.exports;
+  const own = { exports: {} };
+  loaded.set(name, { script, own });
+  const require = (id) => (id.startsWith("./") ? loadKept(id.slice(2)) : requirePackage(id));
+  script.runInThisContext()(own.exports, require, own, filename, dirname(filename));
+  return own.exports;
 }
 
 /** The code of a file of the bundle as it is kept; V8 does not take that of another version of it. */
@@ -43,5 +49,5 @@ function keptCode(filename) {
 
 export const codePath = (filename) => `${filename}.code`;
 
-/** The scripts of all files that are loaded: [path, script]. */
+/** The scripts of all files that are loaded, with their paths; none where Node keeps the code. */
 export const scripts = () => [...loaded].map(([name, { script }]) => [join(folder, name), script]);

@@ -1,6 +1,7 @@
 /** The program as a user starts it: bin/heddle.js under plain node, from another directory. */
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import module from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -61,15 +62,16 @@ describe("heddle", () => {
     expect(new Set(packages)).toEqual(new Set(["@commander-js/extra-typings", "commander"]));
   });
 
+  const isKeptByNode = "enableCompileCache" in module;
   test("the bundle comes with its code, which V8 takes", async () => {
     const loader = fileURLToPath(new URL("bin/bundled.js", packageRoot));
     writeFileSync(
       join(dir, "bundled.mjs"),
       `import { load, scripts } from "${loader}";
       load("cli.cjs");
-      console.log(scripts().length > 1, scripts().filter(([, script]) => script.cachedDataRejected !== false));`,
+      console.log(scripts().length, scripts().filter(([, script]) => script.cachedDataRejected !== false));`,
     );
-    expect((await run(join(dir, "bundled.mjs"))).stdout).toBe("true []\n");
+    expect((await run(join(dir, "bundled.mjs"))).stdout).toMatch(isKeptByNode ? /^0 \[\]$/m : /^[1-9]\d* \[\]$/m);
   });
 
   test("without a command it shows the help on stderr", async () => {
