@@ -1,11 +1,12 @@
 // A model folder in another dtype or other shards: the merge of one model.
-import { rm, writeFile } from "node:fs/promises";
+import { readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { isDocument } from "../hub/files.js";
 import { mergeInto } from "../merge/engine.js";
 import { makePlan } from "../merge/make-plan.js";
 import type { Recipe } from "../merge/recipe.js";
 import type { Dtype } from "../model/json.js";
-import { copySideFiles, siblingFolder } from "../model/save.js";
+import { copySideFiles, SIDE_FILES, siblingFolder } from "../model/save.js";
 import type { ConvertOptions } from "./convert.js";
 
 interface ConvertFolderOptions extends Omit<ConvertOptions, "dtype" | "overwrite"> {
@@ -13,12 +14,16 @@ interface ConvertFolderOptions extends Omit<ConvertOptions, "dtype" | "overwrite
   readonly dtype: Dtype | null;
 }
 
+/** Of models that see images, all of whose tensors are kept. */
+const VISION_FILES = ["preprocessor_config.json", "processor_config.json", "chat_template.json"];
+
 /** Floats are rounded once; tensors of other types stay as they are. Memory: parts of tensors. */
 export async function convertFolder({ from, dtype, ...run }: ConvertFolderOptions): Promise<void> {
   const { plan, config } = await makePlan(aloneAs(from, dtype), { seed: 0 });
   try {
     await mergeInto(plan, run, async (folder) => {
-      await copySideFiles(from, folder);
+      const documents = (await readdir(from)).filter(isDocument);
+      await copySideFiles(from, folder, [...SIDE_FILES, ...VISION_FILES, ...documents]);
       await writeFile(join(folder, "config.json"), config);
     });
   } catch (error) {

@@ -44,4 +44,7 @@ function noWeights(names: readonly string[]): string {
   return `has no weights, ${expected}`;
 }
 
+/** What a repository says to people. */
+export const isDocument = (name: string): boolean => /^(README\.md|(LICEN[CS]E|NOTICE)(\..+)?)$/.test(name);
+
 export const isConfig = (name: string): boolean => name === "config.json" || name === "adapter_config.json";

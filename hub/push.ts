@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { INDEX_NAME } from "safetensors-ts";
 import { HubError } from "./errors.js";
-import { isConfig, isSmallModelFile, weightFiles } from "./files.js";
+import { isConfig, isDocument, isSmallModelFile, weightFiles } from "./files.js";
 import { isRevision, type ModelName, modelName } from "./name.js";
 import { type Fetch, hubFetch, type RequestOptions } from "./request.js";
 import { type HubSettings, hubSettings } from "./settings.js";
@@ -89,8 +89,7 @@ async function filesOf(dir: string): Promise<LocalFile[]> {
   }
   const index = names.includes(INDEX_NAME) ? await readFile(join(dir, INDEX_NAME), "utf8") : null;
   const weights = new Set(weightFiles(dir, names, index));
-  const belongs = (name: string) =>
-    weights.has(name) || isSmallModelFile(name) || /^(README\.md|(LICEN[CS]E|NOTICE)(\..+)?)$/.test(name);
+  const belongs = (name: string) => weights.has(name) || isSmallModelFile(name) || isDocument(name);
   const files = names.filter((name) => !name.startsWith(".") && belongs(name));
   return Promise.all(
     files.map(async (name) => {

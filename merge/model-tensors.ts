@@ -53,9 +53,16 @@ export function fileNumbers(): FileNumbers {
 
 /** Reads config and headers of a model folder. A head that is tied to the embedding is no tensor of the model. */
 export async function readModelTensors(path: string, files: FileNumbers): Promise<ModelTensors> {
-  const configText = await readTextIfAny(join(path, "config.json")).catch(() => null);
+  const configPath = join(path, "config.json");
+  const configText = await readTextIfAny(configPath).catch(() => null);
   if (configText === null) throw new ModelError(path, "has no config.json, expected a model folder");
-  const config = (await readJsonIfAny(join(path, "config.json")))!;
+  const config = (await readJsonIfAny(configPath))!;
+  // Its tensors are codes and tables, which mean nothing when they are averaged or rounded.
+  if ((config.quantization_config ?? null) !== null) {
+    const problem =
+      'has a "quantization_config", expected a model whose weights are floats: take the one that it was made of';
+    throw new ModelError(configPath, problem);
+  }
   const checkpoint = await openCheckpoint(path);
   await checkpoint.close();
   const kept = checkpoint.tensors.filter(({ name }) => name !== HEAD || !isTied(config));

@@ -1,4 +1,4 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fromFloat32, openCheckpoint } from "safetensors-ts";
 import { describe, expect, test } from "vitest";
@@ -41,6 +41,25 @@ describe("a model folder", () => {
     await convertModel({ from, out, shardSize: 5e9 });
     expect((await readdir(out)).filter((name) => name.startsWith("model"))).toEqual(["model.safetensors"]);
     expect(await bytesOf(out)).toEqual(await bytesOf(from));
+  });
+
+  test("keeps its card and licence, and what belongs to a model that sees images", async () => {
+    const [from, out] = [await copyOf(FLOAT32), join(await newFolder(), "out")];
+    const kept = ["README.md", "LICENSE", "NOTICE.txt", "preprocessor_config.json"];
+    for (const name of [...kept, "training.log"]) await writeFile(join(from, name), name);
+    await convertModel({ from, out, shardSize: 5e9 });
+    const names = ["config.json", "generation_config.json", "model.safetensors", ...kept];
+    expect(new Set(await readdir(out))).toEqual(new Set(names));
+    expect(await readFile(join(out, "LICENSE"), "utf8")).toBe("LICENSE");
+  });
+
+  test("that is quantised is refused: its codes cannot be rounded", async () => {
+    const from = fixture("models/gemma3-tiny-nf4");
+    const folder = await newFolder();
+    await expect(convertModel({ from, out: join(folder, "out"), dtype: "bfloat16", shardSize: 5e9 })).rejects.toThrow(
+      `${from}/config.json: has a "quantization_config", expected a model whose weights are floats: take the one that it was made of`,
+    );
+    expect(await readdir(folder)).toEqual([]);
   });
 
   test("cannot become itself, whatever --overwrite says", async () => {
