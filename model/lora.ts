@@ -53,7 +53,8 @@ export async function placesOf(dir: string, adapter: string | null = null): Prom
   const found = await localBase(dir, base);
   if (found !== null) return { dir: found, adapter: dir };
   const missing = `"base_model_name_or_path" is ${JSON.stringify(base)}, which is no model folder, seen from the adapter nor from here`;
-  throw new ModelError(path, `${missing}: give the model folder and the adapter each by itself`);
+  const pull = /^[\w.-]+\/[\w.-]+$/.test(base) ? `, or: heddle pull ${base} --out ${base}` : "";
+  throw new ModelError(path, `${missing}: give the model folder and the adapter each by itself${pull}`);
 }
 
 export const ADAPTER_CONFIG = "adapter_config.json";

@@ -117,7 +117,7 @@ describe("a model with an adapter", () => {
       new ModelError(
         path,
         '"base_model_name_or_path" is "google/none", which is no model folder, seen from the adapter nor from here: ' +
-          "give the model folder and the adapter each by itself",
+          "give the model folder and the adapter each by itself, or: heddle pull google/none --out google/none",
       ),
     );
     await setKeys(path, { base_model_name_or_path: null });
