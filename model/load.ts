@@ -50,7 +50,7 @@ export async function openFolder(
 ): Promise<ModelFolder> {
   const weights = await openWeights(model, compute, adapterDir);
   const { dir, config, tokenizerDir } = weights;
-  const tokenizer = await loadTokenizer(tokenizerDir);
+  const tokenizer = await loadTokenizer(tokenizerDir, config.vocabSize);
   const chat = await loadChat(tokenizerDir, tokenizer);
   return { ...weights, tokenizer, chat, stopIds: await stopIds(dir, config, tokenizer) };
 }

@@ -26,8 +26,11 @@ export interface Tokenizer {
   readonly vocabSize: number;
 }
 
-/** Reads tokenizer.json, or gives null where the folder has none. */
-export async function loadTokenizer(dir: string): Promise<Tokenizer | null> {
+/**
+ * Reads tokenizer.json, or gives null where the folder has none. A text with an id that is not below `vocabSize`, of the
+ * model's embedding, is a ModelError.
+ */
+export async function loadTokenizer(dir: string, vocabSize = Infinity): Promise<Tokenizer | null> {
   const path = join(dir, "tokenizer.json");
   const text = await readTextIfAny(path);
   if (text === null) return null;
@@ -37,6 +40,14 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer | null> {
     .map(({ content }) => content);
   // A second one for what few texts need: it takes as long to load, and as much memory, as the first.
   let plain: Promise<RustTokenizer> | undefined;
+  const idsOf = async (by: RustTokenizer, sentence: string): Promise<number[]> => {
+    const ids = (await by.encode(sentence, null, { addSpecialTokens: false })).getIds();
+    const wrong = ids.find((id) => id >= vocabSize);
+    if (wrong === undefined) return ids;
+    const token = JSON.stringify(by.idToToken(wrong));
+    const expected = `expected less than ${vocabSize} (vocab_size of the model): is it another model's tokenizer?`;
+    throw new ModelError(path, `${token} has the id ${wrong}, ${expected}`);
+  };
   const loadPlain = async () => parse(path, withoutSpecialTokens(await readFile(path, "utf8")));
   return {
     encode: (sentence) => idsOf(rust, sentence),
@@ -52,9 +63,6 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer | null> {
     vocabSize: rust.getVocabSize(true),
   };
 }
-
-const idsOf = async (rust: RustTokenizer, text: string): Promise<number[]> =>
-  (await rust.encode(text, null, { addSpecialTokens: false })).getIds();
 
 /**
  * Decodes ids as they come: each call takes the next ids and gives the text that they complete, "" where the last

@@ -32,6 +32,20 @@ describe("the tokenizer", () => {
     expect(tokenizer!.idOf("<nothing>")).toBeNull();
   });
 
+  test("of another model gives ids that the model's embedding has not", async () => {
+    const dir = await copyOf("arithmetic/teacher");
+    await setKeys(join(dir, "config.json"), { vocab_size: 280 });
+    const { tokenizer, chat } = await openModel(dir);
+    const problem = (token: string, id: number) =>
+      new ModelError(
+        join(dir, "tokenizer.json"),
+        `"${token}" has the id ${id}, expected less than 280 (vocab_size of the model): is it another model's tokenizer?`,
+      );
+    expect(await tokenizer!.encode("<bos>+")).toEqual([2, 275]);
+    await expect(tokenizer!.encode("12")).rejects.toThrow(problem("1", 281));
+    await expect(chat.promptIds([user("2")])).rejects.toThrow("has the id");
+  });
+
   test.each([
     ["another JSON", () => "{}", "Model missing. at line 1 column 2"],
     ["no JSON", () => "<html>", "expected value at line 1 column 1"],
