@@ -71,7 +71,11 @@ export async function loadChat(dir: string, tokenizer: Tokenizer | null): Promis
   };
   const needTemplate = (): ChatTemplate => {
     if (template) return template;
-    throw new ModelError(dir, 'no chat template (chat_template.jinja, or "chat_template" in tokenizer_config.json)');
+    throw new ModelError(
+      dir,
+      'no chat template (chat_template.jinja, or "chat_template" in tokenizer_config.json), needed for conversations: ' +
+        "put the one of the instruction-tuned model there, or give prompts, which are then plain texts",
+    );
   };
   const oneBos = (ids: readonly number[]): number[] => withOneBos(ids, bos === null ? null : needTokenizer().idOf(bos));
 

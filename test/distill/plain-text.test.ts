@@ -25,6 +25,6 @@ test("messages are an error that names the row", async () => {
   const row = { messages: [{ role: "user", content: "1+1=" }], [place]: "data.jsonl:3" };
   await expect(encodePrompts(folder, [row], options)).rejects.toMatchObject({
     name: "DataError",
-    message: `data.jsonl:3: ${folder.dir}: no chat template (chat_template.jinja, or "chat_template" in tokenizer_config.json)`,
+    message: `data.jsonl:3: ${folder.dir}: no chat template (chat_template.jinja, or "chat_template" in tokenizer_config.json), needed for conversations: put the one of the instruction-tuned model there, or give prompts, which are then plain texts`,
   });
 });

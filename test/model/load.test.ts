@@ -128,7 +128,10 @@ describe("the chat template", () => {
     await rm(file);
     const { chat } = await openModel(dir);
     expect(() => chat.renderPrompt([user("7")])).toThrow(
-      new ModelError(dir, 'no chat template (chat_template.jinja, or "chat_template" in tokenizer_config.json)'),
+      new ModelError(
+        dir,
+        'no chat template (chat_template.jinja, or "chat_template" in tokenizer_config.json), needed for conversations: put the one of the instruction-tuned model there, or give prompts, which are then plain texts',
+      ),
     );
     expect(await chat.textIds("7")).toEqual([2, 287]);
 

@@ -87,7 +87,7 @@ describe("a model", () => {
     const dir = await copyOf("arithmetic/teacher");
     await rm(join(dir, "chat_template.jinja"));
     await expect(talk({ ...greedy, model: dir })).rejects.toThrow(
-      `${dir}: no chat template (chat_template.jinja, or "chat_template" in tokenizer_config.json)`,
+      `${dir}: no chat template (chat_template.jinja, or "chat_template" in tokenizer_config.json), needed for conversations: put the one of the instruction-tuned model there, or give prompts, which are then plain texts`,
     );
     const tiny = fixture("models/gemma2-tiny");
     await expect(talk({ ...greedy, model: tiny })).rejects.toThrow(`${tiny}: no tokenizer.json, needed to chat`);
