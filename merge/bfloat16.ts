@@ -5,13 +5,11 @@ import type { ProductsOf } from "./method.js";
 import { METHODS } from "./methods.js";
 import type { PartRange } from "./parts.js";
 import type { MergeSource, Source, TensorSource } from "./plan.js";
-import { allocateBytes, arenaBytes, clearArena } from "./simd/arena.js";
+import { allocateBytes, arenaBytes, clearArena, VECTOR } from "./simd/arena.js";
 import { addProductsBfloat16, MAX_TERMS, weightedSumBfloat16 } from "./simd/sums.js";
 
 /** 256 kB: larger than the blocks of cat and cp, since each costs a few calls. */
 const BLOCK_ELEMENTS = 2 ** 17;
-/** Of 8 elements. */
-const VECTOR_BYTES = 16;
 
 /** Task vectors whose squares are on average below this are left to float64: float32 ends at 2^-126. */
 const LEAST_SQUARE = 2 ** -126;
@@ -91,7 +89,7 @@ function blockReader(
       const bytes = block.subarray(0, 2 * (end - start));
       files.read(file, position + 2 * (range.start + start), bytes);
       // Kernels look at whole vectors.
-      block.fill(0, bytes.length, bytes.length + VECTOR_BYTES);
+      block.fill(0, bytes.length, bytes.length + 2 * VECTOR);
       return bytes;
     });
 }

@@ -13,6 +13,7 @@ import { mergeCard, recipeAsRun } from "./model-card.js";
 import { checkOutput } from "./options.js";
 import { startThreads } from "./pool.js";
 import { type Recipe, readRecipeFile } from "./recipe.js";
+import { warmUp } from "./simd/sums.js";
 import { slerpWeights } from "./slerp.js";
 import type { TokenizerPlan } from "./tokenizer-plan.js";
 
@@ -45,6 +46,7 @@ export async function mergeRecipe({
   ...run
 }: MergeRecipeOptions): Promise<GroupStatistics[]> {
   const threads = startThreads((run.workers ?? standardWorkers()) - 1);
+  warmUp();
   try {
     const { recipe, text } = await readRecipeFile(path, set, []);
     const made = await makePlan(recipe, { seed, findModel });

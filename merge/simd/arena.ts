@@ -4,7 +4,7 @@ import { compiledModule } from "../../config/paths.js";
 
 const PAGE_BYTES = 65_536;
 /** Kernels work on whole vectors: behind every array lie zeros up to the next multiple of this many elements. */
-export const VECTOR = 8;
+export const VECTOR = 16;
 /** The arena begins with bytes for arguments and results of kernels. */
 const FIRST = 4096;
 

@@ -1,4 +1,4 @@
-// The kernels on bfloat16, which is the upper half of a float32. Counts are of elements, in whole vectors of 8.
+// The kernels on bfloat16, which is the upper half of a float32. Counts are of elements, in whole vectors of 8, of 16 in weighted sums.
 
 /** bfloat16 to float32. Returns whether a value is infinite or no number. */
 export function decodeBfloat16(source: usize, count: usize, target: usize): bool {
@@ -73,18 +73,27 @@ export function weightedSumBfloat16(terms: usize, sources: usize, count: usize, 
   const end = terms + 16 * sources;
   const exponent = i32x4.splat(0x7f800000);
   let found = i32x4.splat(0);
-  for (let i: usize = 0; i < count; i += 8) {
-    let even = f32x4.splat(0);
-    let odd = f32x4.splat(0);
+  for (let i: usize = 0; i < count; i += 16) {
+    let even0 = f32x4.splat(0);
+    let odd0 = f32x4.splat(0);
+    let even8 = f32x4.splat(0);
+    let odd8 = f32x4.splat(0);
     for (let term = terms; term < end; term += 16) {
       const weight = v128.load32_splat(term + 12);
-      const halves = v128.load(<usize>load<u32>(term + 8) + 2 * i);
-      even = f32x4.add(even, f32x4.mul(weight, evens(halves)));
-      odd = f32x4.add(odd, f32x4.mul(weight, odds(halves)));
+      const source = <usize>load<u32>(term + 8) + 2 * i;
+      const first = v128.load(source);
+      const second = v128.load(source + 16);
+      even0 = f32x4.add(even0, f32x4.mul(weight, evens(first)));
+      odd0 = f32x4.add(odd0, f32x4.mul(weight, odds(first)));
+      even8 = f32x4.add(even8, f32x4.mul(weight, evens(second)));
+      odd8 = f32x4.add(odd8, f32x4.mul(weight, odds(second)));
     }
-    found = v128.or(found, i32x4.eq(v128.and(even, exponent), exponent));
-    found = v128.or(found, i32x4.eq(v128.and(odd, exponent), exponent));
-    v128.store(target + 2 * i, v128.or(i32x4.shr_u(rounded(even), 16), odds(rounded(odd))));
+    found = v128.or(found, i32x4.eq(v128.and(even0, exponent), exponent));
+    found = v128.or(found, i32x4.eq(v128.and(odd0, exponent), exponent));
+    found = v128.or(found, i32x4.eq(v128.and(even8, exponent), exponent));
+    found = v128.or(found, i32x4.eq(v128.and(odd8, exponent), exponent));
+    v128.store(target + 2 * i, join(even0, odd0));
+    v128.store(target + 2 * i + 16, join(even8, odd8));
   }
   return v128.any_true(found);
 }
@@ -97,6 +106,11 @@ function evens(halves: v128): v128 {
 /** Those at odd places. */
 function odds(halves: v128): v128 {
   return v128.and(halves, i32x4.splat(0xffff0000));
+}
+
+/** Finite float32 values at even and odd places, as bfloat16 in order. */
+function join(even: v128, odd: v128): v128 {
+  return v128.or(i32x4.shr_u(rounded(even), 16), odds(rounded(odd)));
 }
 
 /** Finite float32 values whose upper halves are rounded to nearest even; the lower ones are arbitrary. */

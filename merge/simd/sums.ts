@@ -1,5 +1,5 @@
 // Sums over elements, of arrays in the arena by SIMD and of others by plain loops with the same bits.
-import { firstBytes, kernelsFor, padded, VECTOR } from "./arena.js";
+import { allocateBytes, arenaBytes, clearArena, firstBytes, kernelsFor, padded, VECTOR } from "./arena.js";
 
 /** Terms of a weighted sum that the kernels can take: 16 bytes each. */
 export const MAX_TERMS = 256;
@@ -110,6 +110,18 @@ export function weightedSumBfloat16(
   setTerms(sources, weights);
   const kernels = kernelsFor(into, ...sources)!;
   return kernels.weightedSumBfloat16(0, sources.length, padded(into.length / 2), into.byteOffset) === 0;
+}
+
+/** So many elements of a loop make V8 compile it again, for speed. */
+const WARM_ELEMENTS = 2 ** 17;
+
+/** Runs the kernels for bfloat16 on zeros: V8 makes their fast code in another thread, while there is no work for them yet. */
+export function warmUp(): void {
+  clearArena(4 * arenaBytes(WARM_ELEMENTS, 2));
+  const zeros = () => allocateBytes(WARM_ELEMENTS, 2).fill(0);
+  const [base, a, b] = [zeros(), zeros(), zeros()];
+  addProductsBfloat16(base, a, b, false);
+  weightedSumBfloat16(zeros(), [base, a, b], [1, 1, 1]);
 }
 
 function setTerms(sources: readonly ArrayBufferView[], weights: readonly number[]): void {
