@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import module, { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { constants, Script } from "node:vm";
+import { Script } from "node:vm";
 
 const folder = fileURLToPath(new URL("../dist/bundle/", import.meta.url));
 const requirePackage = createRequire(import.meta.url);
@@ -23,18 +23,16 @@ function loadKept(name) {
   const known = loaded.get(name);
   if (known) return known.own.exports;
   const filename = join(folder, name);
-  const script = new Script(
-    `(function (exports, require, module, __filename, __dirname) {${readFileSync(filename)}\n})`,
-    {
-      filename,
-      cachedData: keptCode(filename),
-      importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
-    },
-  );
+  // A script of kept code knows no import().
+  const text = readFileSync(filename, "utf8").replaceAll(/\bimport\(/g, "importPackage(");
+  const script = new Script(`(function (exports, require, module, __filename, __dirname, importPackage) {${text}\n})`, {
+    filename,
+    cachedData: keptCode(filename),
+  });
   const own = { exports: {} };
   loaded.set(name, { script, own });
   const require = (id) => (id.startsWith("./") ? loadKept(id.slice(2)) : requirePackage(id));
-  script.runInThisContext()(own.exports, require, own, filename, dirname(filename));
+  script.runInThisContext()(own.exports, require, own, filename, dirname(filename), (id) => import(id));
   return own.exports;
 }
 
