@@ -55,14 +55,28 @@ export function existingFolder(path: string): string {
 }
 
 /** A model folder, or org/name[@revision] of the hub, which is a folder when the command runs (hub-models.ts). */
-export const modelFolder = (text: string): string =>
-  !existsSync(text) && parseModelName(text) !== null ? text : existingFolder(text);
+export function modelFolder(text: string): string {
+  if (!existsSync(text) && parseModelName(text) !== null) return text;
+  refuseGguf(text);
+  return existingFolder(text);
+}
 
-/** A file of weights (or an index of such), or what modelFolder takes. */
+function refuseGguf(path: string): void {
+  if (!path.endsWith(".gguf") || !existsSync(path) || statSync(path).isDirectory()) return;
+  throw new InvalidArgumentError("is a GGUF file: heddle convert makes a model folder of it");
+}
+
+/** A file of weights, or what modelFolder takes. */
 export function modelPath(text: string): string {
   const isName = parseModelName(text) !== null && !/\.(gguf|safetensors|json)$/.test(text);
   if (existsSync(text) || isName) return text;
   throw new InvalidArgumentError(`no such file or folder (looked in ${process.cwd()})`);
+}
+
+/** A file of safetensors (or an index of such), or what modelFolder takes. */
+export function checkpointPath(text: string): string {
+  refuseGguf(text);
+  return modelPath(text);
 }
 
 /** `--run DIR`, any number of times. */

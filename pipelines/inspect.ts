@@ -1,11 +1,15 @@
 /** `heddle inspect`: the header of a checkpoint; no tensor is read. */
 import { join } from "node:path";
 import { Command } from "@commander-js/extra-typings";
-import { modelPath } from "./flags.js";
+import { checkpointPath } from "./flags.js";
 
 export const inspectCommand = new Command("inspect")
   .description("print the header of a checkpoint: tensors, dtypes, shapes, sizes, metadata")
-  .argument("<path>", "model or adapter folder, .safetensors file, index of shards, or org/name[@revision]", modelPath)
+  .argument(
+    "<path>",
+    "model or adapter folder, .safetensors file, index of shards, or org/name[@revision]",
+    checkpointPath,
+  )
   .option("--json", "one JSON object instead of text", false)
   .action(async (path, { json }) => {
     const { fetchModel } = await import("./hub-models.js");

@@ -1,8 +1,19 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { collectSet, existingFile, existingFolder, integer, number, outputFile, share } from "../../pipelines/flags.js";
+import {
+  checkpointPath,
+  collectSet,
+  existingFile,
+  existingFolder,
+  integer,
+  modelFolder,
+  modelPath,
+  number,
+  outputFile,
+  share,
+} from "../../pipelines/flags.js";
 
 describe("flags", () => {
   test("integers", () => {
@@ -43,6 +54,22 @@ describe("flags", () => {
     expect(() => existingFolder(file)).toThrow("is a file, expected a folder");
     expect(() => outputFile(dir)).toThrow("is a folder, expected a file");
     expect(() => outputFile(join(dir, "b", "c"))).toThrow(`its folder does not exist: ${join(dir, "b")}`);
+  });
+
+  test("models", () => {
+    const dir = mkdtempSync(join(tmpdir(), "heddle-flags-"));
+    const [gguf, weights, folder] = [join(dir, "a.gguf"), join(dir, "a.safetensors"), join(dir, "b.gguf")];
+    for (const file of [gguf, weights]) writeFileSync(file, "");
+    mkdirSync(folder);
+    expect([dir, folder, "org/name@v1"].map(modelFolder)).toEqual([dir, folder, "org/name@v1"]);
+    expect([gguf, weights, "org/name"].map(modelPath)).toEqual([gguf, weights, "org/name"]);
+    expect([weights, "org/name"].map(checkpointPath)).toEqual([weights, "org/name"]);
+    for (const flag of [modelFolder, checkpointPath]) {
+      expect(() => flag(gguf)).toThrow("is a GGUF file: heddle convert makes a model folder of it");
+    }
+    for (const name of ["folder/a.gguf", "folder/a.safetensors", "name"]) {
+      expect(() => modelPath(name)).toThrow(`no such file or folder (looked in ${process.cwd()})`);
+    }
   });
 
   test("--set adds up, and its value may hold anything", () => {
