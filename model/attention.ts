@@ -5,8 +5,8 @@
  * Shape suffixes: M tokens of a list, in a grid of B rows and T slots; S slots that a row may look at; W tokens of the
  * list whose hidden states are wanted; N query heads, K key/value heads, H head size.
  */
-import { gatherRows, scan, tf } from "tfjs-jit";
-import { MAX_SCORES } from "./compute.js";
+import { gatherRows, tf } from "tfjs-jit";
+import { inBlocks } from "./attention-blocks.js";
 import type { ModelConfig } from "./config.js";
 import type { ByType, LayerType } from "./config-keys.js";
 import { type Rotation, rotations } from "./rotary.js";
@@ -18,6 +18,8 @@ export interface Layout {
   readonly token_BT: tf.Tensor2D;
   /** row * T + slot. */
   readonly slot_M: tf.Tensor1D;
+  /** Whether the slot of every token is its position. @default false: that is not known */
+  readonly inOrder?: boolean;
 }
 
 /** A list of tokens; all int32. */
@@ -78,7 +80,8 @@ export function queriesOf({ positions_M, segments_M }: Looking, grids: readonly 
     const lookers = { positions_BT: at(positions_M, token_BT), segments_BT: at(segments_M, token_BT) };
     const heads = config.numAttentionHeads;
     const full = sight(lookers, keys.full_attention, heads, null);
-    const sliding = slides ? sight(lookers, keys.sliding_attention, heads, config.slidingWindow) : full;
+    const { inOrder } = layout;
+    const sliding = slides ? sight(lookers, keys.sliding_attention, heads, config.slidingWindow, { inOrder }) : full;
     return { layout, sights: { sliding_attention: sliding, full_attention: full } };
   });
   return { rotations: rotations(positions_M, config), views };
@@ -133,8 +136,9 @@ export function attention(q_MNH: tf.Tensor3D, [own, other]: readonly Seen[], con
   if (other === undefined) {
     const { layout, kv, sight } = own!;
     const q_BNTH = spread(scaled, layout);
-    const look = (q: tf.Tensor4D, mask_B1TS: tf.Tensor4D) => mixed(tf.softmax(scores(q, kv, mask_B1TS, config)), kv);
-    return collect(sight.mask_B1TS === null ? inBlocks(q_BNTH, sight, look) : look(q_BNTH, sight.mask_B1TS), layout);
+    const look: Look = (q, mask_B1TS, kv) => mixed(tf.softmax(scores(q, kv, mask_B1TS, config)), kv);
+    const { mask_B1TS } = sight;
+    return collect(mask_B1TS === null ? inBlocks(q_BNTH, sight, kv, look) : look(q_BNTH, mask_B1TS, kv), layout);
   }
   // One softmax over both grids: each gives its sum of exp(score) * value, with the sum of exp(score) and the largest score.
   const [M, N, H] = q_MNH.shape;
@@ -154,55 +158,10 @@ export function attention(q_MNH: tf.Tensor3D, [own, other]: readonly Seen[], con
     .reshape([M, N * H]);
 }
 
-type Part = [sum_MNH: tf.Tensor, weight_MN1: tf.Tensor, largest_MN1: tf.Tensor];
+/** What queries [B, N, T, H] get of the slots that the mask shows. */
+export type Look = (q_BNTH: tf.Tensor4D, mask_B1TS: tf.Tensor4D, kv: LayerCache) => tf.Tensor4D;
 
-/**
- * What `look` gives for all queries [B, N, T, H], of which it sees as many at a time as MAX_SCORES allows: memory grows with
- * T and not with its square, also for the gradient.
- */
-function inBlocks(
-  q_BNTH: tf.Tensor4D,
-  sight: Sight,
-  look: (q_BNTH: tf.Tensor4D, mask_B1TS: tf.Tensor4D) => tf.Tensor4D,
-): tf.Tensor4D {
-  const [B, N, T, H] = q_BNTH.shape;
-  const S = sight.keys.positions_BS.shape[1];
-  const blocks = Math.ceil(T / Math.max(1, Math.floor(MAX_SCORES / (B * N * S))));
-  const size = Math.ceil(T / blocks);
-  const filling = blocks * size - T;
-  const cut = (x_BT: tf.Tensor2D) =>
-    tf
-      .pad(x_BT, [
-        [0, 0],
-        [0, filling],
-      ])
-      .reshape<tf.Tensor3D>([B, blocks, size])
-      .transpose([1, 0, 2]);
-  const { positions_BT, segments_BT } = sight.lookers;
-  const q_BNT_H = tf.pad(q_BNTH, [
-    [0, 0],
-    [0, 0],
-    [0, filling],
-    [0, 0],
-  ]);
-  const each = {
-    q: q_BNT_H.reshape<tf.Tensor5D>([B, N, blocks, size, H]).transpose([2, 0, 1, 3, 4]),
-    positions: cut(positions_BT),
-    segments: cut(segments_BT),
-  };
-  const [, attended] = scan(
-    (none: tf.Scalar, { q, positions, segments }) => {
-      const lookers = { positions_BT: positions as tf.Tensor2D, segments_BT: segments as tf.Tensor2D };
-      return [none, look(q as tf.Tensor4D, mask(lookers, sight)) as tf.Tensor];
-    },
-    tf.scalar(0) as tf.Scalar,
-    each,
-  );
-  return attended
-    .transpose([1, 2, 0, 3, 4])
-    .reshape<tf.Tensor4D>([B, N, blocks * size, H])
-    .slice([0, 0, 0, 0], [B, N, T, H]);
-}
+type Part = [sum_MNH: tf.Tensor, weight_MN1: tf.Tensor, largest_MN1: tf.Tensor];
 
 /** The query heads that share a key head are stacked along T, so keys and values are never repeated. */
 function scores(q_BNTH: tf.Tensor4D, kv: LayerCache, mask_B1TS: tf.Tensor4D, config: ModelConfig): tf.Tensor4D {

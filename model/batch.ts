@@ -110,6 +110,7 @@ export function listPrompts(prompts: readonly (readonly number[])[], sizes: Size
       sharedPrefix,
       size: Math.min(grid, roomForPrompts(prompts, sizes)),
       wantedSize: prompts.length,
+      inOrder: true,
     },
   );
 }
@@ -153,6 +154,7 @@ export function listSequences(sequences: readonly Sequence[], sizes: Sizes): Bat
     // A completion's last token predicts nothing and is left out.
     size: prompts + inQuarters(completionTokens) - completionCount,
     wantedSize,
+    inOrder: samples === 1,
   });
   return {
     sequences,

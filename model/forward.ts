@@ -11,6 +11,7 @@ import {
   type Block,
   type Grid,
   type LayerCache,
+  type Layout,
   type Looking,
   ownKeys,
   pick,
@@ -64,7 +65,8 @@ export function forward(
 ): { hidden_MD: tf.Tensor2D; cache: Cache } {
   const prompts = memory?.prompts ? [memory.prompts] : [];
   const keys = memory === null ? everyType(ownKeys(block)) : keysOf(memory.own.slots);
-  const queries = (tokens: Looking) => queriesOf(tokens, [{ layout: tokens.layout, keys }, ...prompts], config);
+  const own = (layout: Layout): Layout => (memory === null ? layout : { ...layout, inOrder: false });
+  const queries = (tokens: Looking) => queriesOf(tokens, [{ layout: own(tokens.layout), keys }, ...prompts], config);
   const all = queries(block);
   const last: Queries & { token_W: tf.Tensor1D | null } =
     wanted === null ? { ...all, token_W: null } : { ...queries(pick(block, wanted)), token_W: wanted.token_W };

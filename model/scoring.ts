@@ -50,9 +50,10 @@ export const batchTensors = ({ tokens, targets, counted }: Batch): BatchTensors 
   counted_W: tf.tensor1d(counted),
 });
 
-const layoutTensors = ({ rows, slots, tokenOfSlot, slotOfToken }: HostLayout): Layout => ({
+const layoutTensors = ({ rows, slots, tokenOfSlot, slotOfToken, inOrder }: HostLayout): Layout => ({
   token_BT: tf.tensor2d(tokenOfSlot, [rows, slots]),
   slot_M: tf.tensor1d(slotOfToken),
+  inOrder,
 });
 
 /** What predicts the completions' tokens. Traceable. */

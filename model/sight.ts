@@ -22,14 +22,26 @@ export interface Sight {
   readonly keys: Keys;
   /** Only positions less than this before its own, int32; null: all. */
   readonly window: tf.Tensor | null;
+  /** Where a token looks in its own slot and in slots less than this before it alone: the window; null: in any. */
+  readonly reach: number | null;
   /** [B, 1, T, S]: what is added to scores to hide slots; null where it is made for some of the queries at a time. */
   readonly mask_B1TS: tf.Tensor4D | null;
 }
 
-/** `heads` query heads look at all at once if there are not too many scores. */
-export function sight(lookers: Lookers, keys: Keys, heads: number, window: number | null): Sight {
+/**
+ * `heads` query heads look at all at once if there are not too many scores. In order, the tokens that look are the keys, and
+ * each has its position as its slot.
+ */
+export function sight(
+  lookers: Lookers,
+  keys: Keys,
+  heads: number,
+  window: number | null,
+  { inOrder = false } = {},
+): Sight {
   const scores = heads * lookers.positions_BT.size * keys.positions_BS.shape[1];
-  const of = { lookers, keys, window: window === null ? null : tf.scalar(window, "int32") };
+  const reach = inOrder ? window : null;
+  const of = { lookers, keys, window: window === null ? null : tf.scalar(window, "int32"), reach };
   return { ...of, mask_B1TS: scores > MAX_SCORES ? null : mask(lookers, of) };
 }
 
@@ -37,17 +49,21 @@ export function sight(lookers: Lookers, keys: Keys, heads: number, window: numbe
 export function either(condition: tf.Tensor, a: Sight, b: Sight): Sight {
   if (a === b) return a;
   const { lookers, keys } = b;
+  const reach = null;
   const all = tf.scalar(2 ** 30, "int32");
   const window = tf.where(condition, a.window ?? all, b.window ?? all);
-  if (a.mask_B1TS === null || b.mask_B1TS === null) return { lookers, keys, window, mask_B1TS: null };
-  return { lookers, keys, window, mask_B1TS: tf.where(condition, a.mask_B1TS, b.mask_B1TS) as tf.Tensor4D };
+  if (a.mask_B1TS === null || b.mask_B1TS === null) return { lookers, keys, window, reach, mask_B1TS: null };
+  return { lookers, keys, window, reach, mask_B1TS: tf.where(condition, a.mask_B1TS, b.mask_B1TS) as tf.Tensor4D };
 }
 
 /** What is added to a score where a query must not look. Finite, so that a row of padding, which sees nothing, stays finite. */
 const HIDDEN = -1e9;
 
 /** The mask [B, 1, T, S] of these of the tokens. */
-export function mask({ positions_BT, segments_BT }: Lookers, { keys, window }: Omit<Sight, "mask_B1TS">): tf.Tensor4D {
+export function mask(
+  { positions_BT, segments_BT }: Lookers,
+  { keys, window }: Pick<Sight, "keys" | "window">,
+): tf.Tensor4D {
   const { positions_BS, segments_BS } = keys;
   const [B, T] = positions_BT.shape;
   const S = positions_BS.shape[1];

@@ -14,6 +14,8 @@ export type Layout = {
   readonly tokenOfSlot: Int32Array;
   /** [size of the list]: row * slots + slot; 0 for what fills up the list. */
   readonly slotOfToken: Int32Array;
+  /** Whether the slot of every token is its position, in all batches of a kind: each answer is a program. */
+  readonly inOrder: boolean;
 };
 
 /** A list of tokens; what fills it up at its end has id, position and segment 0, and nothing looks at it. */
@@ -43,14 +45,16 @@ type ListSizes = {
   readonly sharedPrefix: number;
   readonly size: number;
   readonly wantedSize: number;
+  /** Whether the rows of all batches of this kind are each one sequence, whose places are its positions. */
+  readonly inOrder: boolean;
 };
 
 /** Rows as a list of `size` tokens: the shared prefix, then the rest of each row. */
 export function listRows(
   rows: readonly Row[],
-  { slots, queries, sharedPrefix, size, wantedSize }: ListSizes,
+  { slots, queries, sharedPrefix, size, wantedSize, inOrder }: ListSizes,
 ): TokenList {
-  const layout = emptyLayout(rows.length, slots, size);
+  const layout = { ...emptyLayout(rows.length, slots, size), inOrder };
   const list = { ids: new Int32Array(size), positions: new Int32Array(size), segments: new Int32Array(size), layout };
   const wanted = { tokens: new Int32Array(wantedSize), layout: emptyLayout(rows.length, queries, wantedSize) };
   let [firstOwn, query] = [sharedPrefix, 0];
@@ -80,4 +84,5 @@ const emptyLayout = (rows: number, slots: number, size: number): Layout => ({
   slots,
   tokenOfSlot: new Int32Array(rows * slots).fill(-1),
   slotOfToken: new Int32Array(size),
+  inOrder: false,
 });

@@ -39,7 +39,14 @@ export function scoreBatch(
   tf.tidy(() => {
     const filled = Array.from({ length: rows }, (_, row) => ({ ...linear(requests[row]?.ids ?? []), wanted: [] }));
     const { block } = listTensors(
-      listRows(filled, { slots: length, queries: 0, sharedPrefix: 0, size: rows * length, wantedSize: 0 }),
+      listRows(filled, {
+        slots: length,
+        queries: 0,
+        sharedPrefix: 0,
+        size: rows * length,
+        wantedSize: 0,
+        inOrder: true,
+      }),
     );
     const hidden_MD = layers(parameters, config, block);
     for (let first = 0; first < asked.length; first += C) {

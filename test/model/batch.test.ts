@@ -106,10 +106,17 @@ describe("listPrompts", () => {
         slots: 4,
         tokenOfSlot: Int32Array.of(0, 1, 2, -1, 0, 1, 3, 4),
         slotOfToken: Int32Array.of(0, 1, 2, 6, 7, 0),
+        inOrder: true,
       },
       wanted: {
         tokens: Int32Array.of(2, 4),
-        layout: { rows: 2, slots: 1, tokenOfSlot: Int32Array.of(0, 1), slotOfToken: Int32Array.of(0, 1) },
+        layout: {
+          rows: 2,
+          slots: 1,
+          tokenOfSlot: Int32Array.of(0, 1),
+          slotOfToken: Int32Array.of(0, 1),
+          inOrder: false,
+        },
       },
     });
   });
@@ -175,8 +182,8 @@ describe("listSequences", () => {
     expect(tokens.ids).toEqual(Int32Array.of(1, 2, 3, 10, 4, 5, 14, 15, 0, 0));
     expect(tokens.positions).toEqual(Int32Array.of(0, 1, 2, 3, 2, 3, 4, 5, 0, 0));
     expect(tokens.segments).toEqual(Int32Array.of(0, 0, 0, 1, 0, 0, 2, 2, 0, 0));
-    const { slots, tokenOfSlot } = tokens.layout;
-    expect(slots).toBe(10);
+    const { slots, tokenOfSlot, inOrder } = tokens.layout;
+    expect([slots, inOrder]).toEqual([10, false]);
     expect([...tokenOfSlot.subarray(0, 10)]).toEqual([0, 1, 2, 3, -1, -1, -1, -1, -1, -1]);
     expect([...tokenOfSlot.subarray(10)]).toEqual([0, 1, 4, 5, 6, 7, -1, -1, -1, -1]);
   });

@@ -16,7 +16,7 @@ for (const dir of process.argv.slice(2)) {
   const rows = JSON.parse(await readFile(join(dir, "ids.json"), "utf8")) as number[][];
   const [B, T] = [rows.length, rows[0]!.length];
   const { folder, parameters } = await loadModel(dir);
-  const sizes = { slots: T, queries: 0, sharedPrefix: 0, size: B * T, wantedSize: 0 };
+  const sizes = { slots: T, queries: 0, sharedPrefix: 0, size: B * T, wantedSize: 0, inOrder: true };
   const { config } = folder;
   const run = jit((parameters: Parameters, { block }: Pick<ListTensors, "block">) => {
     const weights = readParameters(parameters);
