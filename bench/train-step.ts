@@ -15,7 +15,9 @@ const [V, B, T] = [8192, 8, 128];
 const config = studentConfig(V);
 const parameters = randomParameters(config);
 const rows = Array.from({ length: B }, () => ({ ...linear(randomIds(T, V)), wanted: [] }));
-const { block } = listTensors(listRows(rows, { slots: T, queries: 0, sharedPrefix: 0, size: B * T, wantedSize: 0, inOrder: true }));
+const { block } = listTensors(
+  listRows(rows, { slots: T, queries: 0, sharedPrefix: 0, size: B * T, wantedSize: 0, inOrder: true }),
+);
 const logp_MV = tf.logSoftmax(tf.randomNormal([B * T, V])) as tf.Tensor2D;
 
 const step = jit(function trainStep(given: Parameters, of: ModelConfig, tokens: Block, teacher_MV: tf.Tensor2D) {

@@ -88,6 +88,34 @@ test("an adapter as a config's model is part of the base that learns, the result
   expect(existsSync(join(first, "sft", "adapter_config.json"))).toBe(true);
 });
 
+test("load_in_4bit learns an adapter on what --load-in-4bit loads", async () => {
+  const run = writeConfig(cwd, "packed", { ...config, load_in_4bit: true, lora: { r: 2 } });
+  expect(await completeRun(cwd, "sft", "packed")).toMatchObject({ code: 0 });
+  expect(filesIn(join(run, "sft"))).toEqual(adapterFiles.sort());
+  const losses = readLog(run).map(({ loss }) => loss as number);
+  expect(losses.at(-1)).toBeLessThan(losses[0]!);
+
+  // The loss of the first step, when the adapter adds nothing, is that of the base in 4 bits.
+  const still = writeConfig(cwd, "still", {
+    ...config,
+    load_in_4bit: true,
+    lora: { r: 2 },
+    sft: { ...config.sft, steps: 1, batch_size: 8 },
+  });
+  await completeRun(cwd, "sft", "still");
+  const scored = async (...flags: string[]) => {
+    const out = join(cwd, "scored.jsonl");
+    await heddle(cwd, "score", "--model", "model", "--data", "train.jsonl", "--out", out, ...flags);
+    const rows = readFileSync(out, "utf8").trim().split("\n");
+    // Of each row the two tokens of max_new_tokens: "11" and the end of the turn are three.
+    const nats = rows.flatMap((row) => (JSON.parse(row).logprobs as number[]).slice(-3, -1));
+    return -nats.reduce((sum, x) => sum + x, 0) / nats.length;
+  };
+  const [loss] = readLog(still).map(({ loss }) => loss as number);
+  expect(Math.abs(loss! - (await scored("--load-in-4bit")))).toBeLessThan(1e-4);
+  expect(Math.abs(loss! - (await scored()))).toBeGreaterThan(1e-4);
+});
+
 test("an adapter without its base is an error of the config", async () => {
   mkdirSync(join(cwd, "adapter"));
   writeFileSync(
