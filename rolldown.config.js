@@ -7,10 +7,17 @@ const common = {
   external: /^(tfjs-jit|tokenizers|vega|vega-lite|hono|@hono|mathjs|undici|@huggingface\/hub)(\/|$)/,
 };
 
+/** What is imported late and stays outside: a script that V8 has kept the code of cannot import by itself (bin/bundled.js). */
+const importPackage = {
+  name: "import-package",
+  renderChunk: (code) => ({ code: code.replaceAll(/\bimport\(/g, "importPackage("), map: null }),
+};
+
 export default defineConfig([
   {
     ...common,
     input: "dist/pipelines/cli.js",
+    plugins: [importPackage],
     output: {
       dir: "dist/bundle",
       format: "cjs",

@@ -1,4 +1,4 @@
-// `npm run build`: runs a small merge by the bundle, and keeps the code that V8 has made of it for bundled.js (Node 20).
+// `npm run build`: runs a small merge by the bundle, and keeps the code that V8 has made of it for bundled.js.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { HubError, HubUnavailableError } from "./errors.js";
 import { modelName, parseModelName } from "./name.js";
-import { type PullOptions, pullModel } from "./pull.js";
+import type { PullOptions } from "./pull.js";
 
 /** Whether an argument names a model of the hub: a file or folder of that name comes first. */
 export const isOfHub = async (argument: string): Promise<boolean> =>
@@ -16,6 +16,7 @@ export const isOfHub = async (argument: string): Promise<boolean> =>
  */
 export async function findModel(argument: string, options: PullOptions = {}): Promise<string> {
   if (!(await isOfHub(argument))) return argument;
+  const { pullModel } = await import("./pull.js");
   try {
     return await pullModel(modelName(argument), options);
   } catch (error) {

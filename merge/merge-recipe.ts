@@ -3,7 +3,6 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type JsonObject, readTextIfAny } from "../model/json.js";
 import { copySideFiles, SIDE_FILES } from "../model/save.js";
-import { chatTemplateFiles } from "./chat-template.js";
 import { mergeInto, type RunOptions, standardWorkers } from "./engine.js";
 import { describeGeometry, type GroupStatistics } from "./geometry.js";
 import { withKey } from "./json-text.js";
@@ -81,6 +80,7 @@ async function filesBeside(
   if (generation !== null && tokenizer !== null) files["generation_config.json"] = withIds(generation, tokenizer);
   if (recipe.chatTemplate !== null) {
     const from = tokenizer?.from ?? sideFilesFrom;
+    const { chatTemplateFiles } = await import("./chat-template.js");
     Object.assign(files, await chatTemplateFiles(recipe.chatTemplate, models, from, files));
   }
   files["README.md"] = mergeCard(out, models, methodsOf(recipe), text);
