@@ -1,6 +1,6 @@
 /** One file of the hub into the cache: it goes on where an earlier process stopped, and is there only when its hash is right. */
 import { createHash, type Hash } from "node:crypto";
-import { constants, createReadStream } from "node:fs";
+import { constants } from "node:fs";
 import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
 import { isDiskFull } from "../model/disk.js";
 import { deepestMessage } from "../teacher/http-call.js";
@@ -47,7 +47,7 @@ export async function downloadFile(file: RemoteFile, path: string, options: Down
   const handle = await open(partial, constants.O_RDWR | constants.O_CREAT);
   try {
     const state: State = { handle, done: 0, hash: newHash(file) };
-    await readPartial(file, partial, state, options);
+    await readPartial(file, state, options);
     let before = -1;
     await retrying(
       () => {
@@ -91,14 +91,16 @@ function describeMismatch({ name, size, oid, isLarge }: RemoteFile, done: number
 }
 
 /** What an earlier process has left goes into the hash. */
-async function readPartial(file: RemoteFile, partial: string, state: State, options: DownloadOptions): Promise<void> {
+async function readPartial(file: RemoteFile, state: State, options: DownloadOptions): Promise<void> {
   const { size } = await state.handle.stat();
   if (size > file.size) {
     await state.handle.truncate(0);
     return;
   }
   if (size === 0) return;
-  for await (const chunk of createReadStream(partial, { end: size - 1, highWaterMark: 1 << 20 })) {
+  // By the handle: the name may be another file's by now.
+  const whole = { start: 0, end: size - 1, highWaterMark: 1 << 20, autoClose: false };
+  for await (const chunk of state.handle.createReadStream(whole)) {
     options.signal?.throwIfAborted();
     take(state, chunk as Buffer);
   }

@@ -222,7 +222,7 @@ describe("a download", () => {
     ]);
   });
 
-  test("by two at once into one cache", async () => {
+  test.each(Array.from({ length: 10 }, (_, round) => round))("by two at once into one cache, round %i", async () => {
     hub.addModel("org/both", { ...SMALL_FILES, "model.safetensors": LARGE });
     const settings = settingsOf(hub);
     const [one, other] = await Promise.all([pull("org/both", { settings }), pull("org/both", { settings })]);
