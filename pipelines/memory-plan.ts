@@ -86,11 +86,14 @@ export function planMemory(stage: PlannedStage): MemoryPlan {
   // The last layer computes what is looked at alone; a loop computes all of it, and each layer once more.
   const layers = layersWithGradient(config, names);
   const activations = isInLoops
-    ? 2 * M * ofLayer + FLOAT * M * config.hiddenSize * config.numHiddenLayers
+    ? 2 * (M * ofLayer + floatValues(student)) + FLOAT * M * config.hiddenSize * config.numHiddenLayers
     : Math.max(M, W + M * (layers - 1)) * ofLayer;
   return {
     runtime: phase === "sft" ? RUNTIME : RUNTIME + MORE_PROGRAMS,
-    weights: bytesOfWeights(student) + FLOAT * adapter.reduce((sum, [, shape]) => sum + elements(shape), 0),
+    weights:
+      bytesOfWeights(student) +
+      loadingBytes(student) +
+      FLOAT * adapter.reduce((sum, [, shape]) => sum + elements(shape), 0),
     // The base of an adapter that is its own teacher is there already.
     teacher: teacher === null || teacher.isShared ? 0 : bytesOfWeights(teacher),
     reward: reward === null ? 0 : bytesOfWeights(reward),
@@ -100,7 +103,7 @@ export function planMemory(stage: PlannedStage): MemoryPlan {
     gradients: isInLoops ? 2 * learns : learns,
     activations: activations + (isInBlocks ? 3 * FLOAT * MAX_SCORES : 0),
     loss: lossBytes(config, W, teacher !== null) + floatHead(student) + (teacher === null ? 0 : floatHead(teacher)),
-    cache: phase === "sft" ? 0 : cacheBytes(config, sizes) + floatLayers(student),
+    cache: phase === "sft" ? 0 : cacheBytes(config, sizes) + floatLayers(student) + floatValues(student),
   };
 }
 
@@ -139,6 +142,23 @@ const floatLayers = ({ config, bytesOf }: PlannedModel): number =>
     (sum, [name, shape]) => sum + (name !== EMBEDDING && bytesOf(name) === 2 ? FLOAT * elements(shape) : 0),
     0,
   );
+
+const isQuantised = ({ bytesOf }: PlannedModel, name: string): boolean => bytesOf(name) < 2;
+
+/** The values of a layer's quantised matrices, which are made where they are multiplied (model/quantised.ts). */
+function floatValues(model: PlannedModel): number {
+  const layers = new Map<number, number>();
+  for (const [name, shape] of Object.entries(parameterShapes(model.config))) {
+    const own = layerOf(name);
+    if (own === null || !isQuantised(model, name)) continue;
+    layers.set(own.layer, (layers.get(own.layer) ?? 0) + FLOAT * elements(shape));
+  }
+  return Math.max(0, ...layers.values());
+}
+
+/** While it is loaded the largest quantised matrix, the embedding, is there twice; what is freed then the process keeps. */
+const loadingBytes = (model: PlannedModel): number =>
+  isQuantised(model, EMBEDDING) ? model.bytesOf(EMBEDDING) * model.config.vocabSize * model.config.hiddenSize : 0;
 
 function cacheBytes(config: ModelConfig, { rows, samples, maxNewTokens, longestPrompt }: Sizes): number {
   const { numKeyValueHeads: K, headDim: H, layerTypes, slidingWindow } = config;

@@ -54,6 +54,17 @@ describe("planMemory", () => {
     });
   });
 
+  test("of a quantised base it counts the values of a layer twice, and the embedding that is loaded twice", () => {
+    const isMatrix = (name: string) => name.includes("_proj");
+    const bytesOf = (name: string) => (name.includes("embed") ? 1 : isMatrix(name) ? 0.516 : 4);
+    const of = { ...stage, isInLoops: true, student: { ...student, learns: () => false, bytesOf: () => 4 } };
+    const plan = planMemory({ ...of, student: { ...of.student, bytesOf } });
+    const MATRICES = LAYER - 4 * 8;
+    expect(plan.weights).toBeCloseTo(2 * EMBEDDING + 2 * (0.516 * MATRICES + 4 * 4 * 8) + 4 * NORM, 6);
+    expect(plan.activations - planMemory(of).activations).toBe(2 * 4 * MATRICES);
+    expect(plan.cache - planMemory(of).cache).toBe(4 * MATRICES);
+  });
+
   test("of frozen layers it counts the weights alone, halved where they are bfloat16", () => {
     const learns = (name: string) => name.startsWith("model.layers.1.");
     const bytesOf = (name: string) => (learns(name) ? 4 : 2) as 2 | 4;
