@@ -45,8 +45,8 @@ export async function mergeRecipe({
   ...run
 }: MergeRecipeOptions): Promise<GroupStatistics[]> {
   const threads = startThreads((run.workers ?? standardWorkers()) - 1);
-  warmUp();
   try {
+    warmUp();
     const { recipe, text } = await readRecipeFile(path, set, []);
     const made = await makePlan(recipe, { seed, findModel });
     const { plan, models } = made;
