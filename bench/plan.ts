@@ -10,7 +10,7 @@ import { peakRssMb, print } from "./time.js";
 const [path, stage] = process.argv.slice(2) as [string, "sft" | "distill" | "rl"];
 const dir = await mkdtemp(join(tmpdir(), "heddle-bench-plan-"));
 const set = [`output_dir=${dir}/run`];
-const plan = (await planConfig(path, set)).find((planned) => planned.stage === stage)!;
+const plan = (await planConfig(path, set, "cpu")).find((planned) => planned.stage === stage)!;
 const config = await loadConfig(path, { set, command: stage });
 const { run } = (await import(`../pipelines/tasks/${stage}.js`)) as TaskModule;
 const context = { emit: () => {}, signal: new AbortController().signal, breathe: async () => {} };

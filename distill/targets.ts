@@ -4,6 +4,7 @@ import { tf } from "tfjs-jit";
 import type { Batch } from "../model/batch.js";
 import type { ComputeDtype } from "../model/compute.js";
 import { computedAs, type ModelConfig } from "../model/config.js";
+import { headDtype } from "../model/forward.js";
 import { logitsOf } from "../model/head.js";
 import { type ModelFolder, openModel } from "../model/load.js";
 import { type LoadedModel, loadModel, loadOnBase } from "../model/loaded.js";
@@ -73,6 +74,7 @@ type HiddenTargets = {
   /** Its tensor by name, or those that it is quantised in. */
   readonly embedding: Parameters;
   readonly softCap: number | null;
+  readonly dtype?: ComputeDtype;
 };
 
 /** Of a remote teacher that is asked for the whole vocabulary: logits, up to a constant a row. */
@@ -97,6 +99,7 @@ export async function targetsOf(
       hidden_WD: teacherHidden(parameters, folder.config, tensors),
       embedding: pickEmbedding(parameters),
       softCap: folder.config.finalLogitSoftcapping,
+      dtype: headDtype(folder.config),
     };
   }
   const scores = await teacher.client.score(requestsOf(batch), k);
@@ -127,11 +130,11 @@ export const divergenceFrom =
     return divergenceTopK(student_CV, topKOfLogits(teacher_CV, k, options.temperature), options);
   };
 
-const hiddenLogits = ({ hidden_WD, embedding, softCap }: HiddenTargets, chunkOf: ChunkOf): tf.Tensor2D =>
+const hiddenLogits = ({ hidden_WD, embedding, ...head }: HiddenTargets, chunkOf: ChunkOf): tf.Tensor2D =>
   logitsOf({
     hidden_WD: chunkOf(hidden_WD),
     embedding_VD: matrixOf(readParameters(embedding), EMBEDDING),
-    softCap,
+    ...head,
   });
 
 const pickEmbedding = (parameters: Parameters): Parameters =>

@@ -7,7 +7,7 @@
  *
  * Shape suffixes: W tokens, C tokens of a chunk, D model, V vocabulary.
  */
-import { dynamicUpdateSlice, onFreshTape, tf } from "tfjs-jit";
+import { device, dynamicUpdateSlice, onFreshTape, tf } from "tfjs-jit";
 import { softCap } from "../model/attention.js";
 import { MAX_HEAD_PART, MAX_LOGITS } from "../model/compute.js";
 import {
@@ -34,8 +34,7 @@ const all: ChunkOf = (x) => x;
 /** Elements of the largest chunk of logits, of which up to seven tensors exist at a time, and of the largest part of a head. */
 export type Limits = { readonly logits: number; readonly head: number };
 
-/** 128 MB in float32, and what a head's parts are anywhere. */
-const LIMITS: Limits = { logits: MAX_LOGITS, head: MAX_HEAD_PART };
+const LIMITS: Limits = { logits: MAX_LOGITS[device], head: MAX_HEAD_PART[device] };
 
 /**
  * Sum over tokens of weight * loss. Tokens of weight 0 are not seen, be their loss NaN. The gradient flows to the hidden
@@ -47,7 +46,7 @@ export function weightedLoss(
   lossOf: TokenFunction,
   limits = LIMITS,
 ): tf.Scalar {
-  const isWhole = chunksOf(student, limits) === 1 && !isInParts(student.embedding_VD, limits.head);
+  const isWhole = chunksOf(student, limits) === 1 && !isInParts(student, limits.head);
   if (isWhole) return weightedSum(lossOf(logitsOf(student), all), weight_W);
   const inputs = isQuantised(student.embedding_VD) ? [student.hidden_WD] : [student.hidden_WD, student.embedding_VD];
   const loss = tf.customGrad((...args) => {
@@ -98,15 +97,15 @@ function lossAndGradients(
   const none: Gradients = { value: tf.scalar(0), dHidden_WD: zeros(W), dEmbedding_VD: zeros(learns ? V : 0) };
   return forEachPart(W, chunksOf(student, limits), none, (sum, chunk) => {
     const chunkOf: ChunkOf = (x) => rowsOf(x, chunk);
-    const hidden_CD = chunkOf(hidden_WD);
+    const of = { ...student, hidden_WD: chunkOf(hidden_WD) };
     const weight_C = chunkOf(weight_W).mul<tf.Tensor1D>(chunk.isNew);
     const { value, grad: dRaw_CV } = tf.valueAndGrad((raw_CV: tf.Tensor2D) =>
       weightedSum(lossOf(softCap(raw_CV, student.softCap), chunkOf), weight_C),
-    )(rawLogits({ hidden_WD: hidden_CD, embedding_VD }, limits.head));
+    )(rawLogits(of, limits.head));
     return {
       value: sum.value.add(value),
-      dHidden_WD: addRows(sum.dHidden_WD, hiddenGradient(dRaw_CV, embedding_VD, limits.head), chunk),
-      dEmbedding_VD: learns ? addHeadGradient(sum.dEmbedding_VD, dRaw_CV, hidden_CD, limits.head) : sum.dEmbedding_VD,
+      dHidden_WD: addRows(sum.dHidden_WD, hiddenGradient(dRaw_CV, of, limits.head), chunk),
+      dEmbedding_VD: learns ? addHeadGradient(sum.dEmbedding_VD, dRaw_CV, of, limits.head) : sum.dEmbedding_VD,
     };
   });
 }

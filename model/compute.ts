@@ -11,12 +11,12 @@ export type Quantisation = "nf4" | "int8";
 export const quantisationOf = (in4bit = false, in8bit = false): Quantisation | null =>
   in4bit ? "nf4" : in8bit ? "int8" : null;
 
-/** Logits that exist at one time, in elements: 128 MB. */
-export const MAX_LOGITS = 2 ** 25;
+/** Logits that exist at one time, in elements: 128 MB, and half a GB on a GPU, which a chunk must fill with work. */
+export const MAX_LOGITS = { cpu: 2 ** 25, gpu: 2 ** 27 } as const;
 /** Scores of attention that exist at one time, in elements: 64 MB. */
 export const MAX_SCORES = 2 ** 24;
-/** The largest part of a head that is worked through in parts, in elements: 64 MB in float32. */
-export const MAX_HEAD_PART = 2 ** 24;
+/** The largest part of a head that is worked through in parts, in elements: 64 MB in float32, half a GB on a GPU. */
+export const MAX_HEAD_PART = { cpu: 2 ** 24, gpu: 2 ** 27 } as const;
 
 /** Layers that are computed in one loop, since they agree in shapes and dtypes, and in whether they learn. */
 export type Segment = { readonly first: number; readonly count: number };

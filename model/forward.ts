@@ -6,7 +6,7 @@
  * list whose hidden states are wanted; D model, V vocabulary, N query heads, K key/value heads, H head size.
  * Nothing here reads a tensor, so all of it can be traced by jit.
  */
-import { eachOf, gatherRows, scan, tf, toFloat32 } from "tfjs-jit";
+import { device, eachOf, gatherRows, scan, tf, toFloat32 } from "tfjs-jit";
 import {
   type Block,
   type Grid,
@@ -20,7 +20,7 @@ import {
   seenIn,
   type Wanted,
 } from "./attention.js";
-import type { Segment } from "./compute.js";
+import type { ComputeDtype, Segment } from "./compute.js";
 import type { ModelConfig } from "./config.js";
 import { type ByType, everyType } from "./config-keys.js";
 import { type LazyLogits, logitsOf } from "./head.js";
@@ -182,11 +182,15 @@ function layersOf(weights: Weights): LayerWeights[] {
   return layers;
 }
 
+/** On a CPU products in bfloat16 are no faster than in float32, which the head is computed in there whatever the layers are. */
+export const headDtype = ({ compute }: ModelConfig): ComputeDtype => (device === "gpu" ? compute.dtype : "float32");
+
 /** The head on hidden states after the final norm; it is the embedding matrix. */
 export const headOf = (weights: Weights, config: ModelConfig, hidden_WD: tf.Tensor2D): LazyLogits => ({
   hidden_WD,
   embedding_VD: matrixOf(weights, EMBEDDING),
   softCap: config.finalLogitSoftcapping,
+  dtype: headDtype(config),
 });
 
 /** Soft-capped logits [M, V] of hidden states, computed in float32. */

@@ -6,76 +6,98 @@
  * Shape suffixes: W tokens, D model, V vocabulary, P entries of a part of the vocabulary.
  */
 import {
+  device,
   dynamicSlice,
   dynamicUpdateSlice,
   isBfloat16,
+  matMulFloat32,
   optimizationBarrier,
   switchCase,
   tf,
+  toBfloat16,
   toFloat32,
   whileLoop,
 } from "tfjs-jit";
 import { softCap } from "./attention.js";
-import { MAX_HEAD_PART } from "./compute.js";
+import { type ComputeDtype, MAX_HEAD_PART } from "./compute.js";
 import { dequantised, int8Slice, isQuantised, type Matrix } from "./quantised.js";
 
 /** Logits [W, V] as what they are made of: at V = 256000 a thousand tokens' are 1 GB, so they are made a part at a time. */
 export type LazyLogits = {
   /** After the final norm. */
   readonly hidden_WD: tf.Tensor2D;
-  /** The head, of which bfloat16 and int8 learn nothing. */
-  readonly embedding_VD: Matrix;
   readonly softCap: number | null;
+} & Head;
+
+/** A head's matrix, and what its products are computed in; sums and logits are float32 whatever that is. */
+type Head = {
+  /** bfloat16 and int8 learn nothing. */
+  readonly embedding_VD: Matrix;
+  /** @default "float32" */
+  readonly dtype?: ComputeDtype;
 };
 
 /** Soft-capped logits [W, V]. They have a gradient unless the head is worked through in parts. */
-export const logitsOf = (lazy: LazyLogits, maxPart = MAX_HEAD_PART): tf.Tensor2D =>
+export const logitsOf = (lazy: LazyLogits, maxPart?: number): tf.Tensor2D =>
   softCap(rawLogits(lazy, maxPart), lazy.softCap);
 
 /** Logits [W, V] before the soft cap. */
-export function rawLogits(
-  { hidden_WD, embedding_VD }: Omit<LazyLogits, "softCap">,
-  maxPart = MAX_HEAD_PART,
-): tf.Tensor2D {
-  if (!isInParts(embedding_VD, maxPart)) return times(hidden_WD, valuesOf(embedding_VD));
+export function rawLogits(lazy: Omit<LazyLogits, "softCap">, maxPart: number = MAX_HEAD_PART[device]): tf.Tensor2D {
+  const { hidden_WD, embedding_VD, dtype = "float32" } = lazy;
+  if (!isInParts(lazy, maxPart)) return times(hidden_WD, valuesOf(embedding_VD), dtype);
   const [W, V] = [hidden_WD.shape[0], embedding_VD.shape[0]];
   return forEachPart(V, partsOf(embedding_VD, maxPart), tf.fill([W, V], 0) as tf.Tensor2D, (logits_WV, part) => {
-    const logits_WP = times(hidden_WD, floatRowsOf(embedding_VD, part));
+    const logits_WP = times(hidden_WD, floatRowsOf(embedding_VD, part), dtype);
     return dynamicUpdateSlice(logits_WV, logits_WP, [0, part.begin]) as tf.Tensor2D;
   });
 }
+
+/** a @ b, transposed first where asked, as float32. */
+const product = (
+  dtype: ComputeDtype,
+  a: tf.Tensor2D,
+  b: tf.Tensor2D,
+  transposeA = false,
+  transposeB = false,
+): tf.Tensor2D =>
+  dtype === "float32"
+    ? tf.matMul(a, b, transposeA, transposeB)
+    : matMulFloat32(toBfloat16(a) as tf.Tensor2D, toBfloat16(b) as tf.Tensor2D, transposeA, transposeB);
 
 /** A head from this many elements on, 32 MB, is in no cache, and what its product costs is to read it. */
 const LARGE_HEAD = 2 ** 23;
 
 /** hidden @ headT, [W, V]. */
-export const times = (hidden_WD: tf.Tensor2D, head_VD: tf.Tensor2D): tf.Tensor2D =>
-  head_VD.size < LARGE_HEAD ? tf.matMul(hidden_WD, head_VD, false, true) : timesLarge(hidden_WD, head_VD);
+export const times = (hidden_WD: tf.Tensor2D, head_VD: tf.Tensor2D, dtype: ComputeDtype = "float32"): tf.Tensor2D =>
+  tf.customGrad((hidden, head, save) => {
+    const [hidden_WD, head_VD] = [hidden, head] as [tf.Tensor2D, tf.Tensor2D];
+    (save as tf.GradSaveFunc)([hidden_WD, head_VD]);
+    const isTurned = device === "cpu" && head_VD.size >= LARGE_HEAD;
+    return {
+      value: isTurned ? timesLarge(hidden_WD, head_VD) : product(dtype, hidden_WD, head_VD, false, true),
+      gradFunc: (dLogits_WV: tf.Tensor2D, saved: tf.Tensor[]) => {
+        const [hidden_WD, head_VD] = saved as [tf.Tensor2D, tf.Tensor2D];
+        return [product(dtype, dLogits_WV, head_VD), product(dtype, dLogits_WV, hidden_WD, true)];
+      },
+    };
+  })(hidden_WD, head_VD) as tf.Tensor2D;
 
 /**
  * The same as the transpose of head @ hiddenT: XLA's products on a CPU are up to ten times as fast with a large matrix on
  * the left. The barrier keeps XLA from turning it round again.
  */
-const timesLarge = (hidden_WD: tf.Tensor2D, head_VD: tf.Tensor2D): tf.Tensor2D =>
-  tf.customGrad((hidden, head, save) => {
-    const [hidden_WD, head_VD] = [hidden, head] as [tf.Tensor2D, tf.Tensor2D];
-    (save as tf.GradSaveFunc)([hidden_WD, head_VD]);
-    const [logits_VW] = optimizationBarrier([tf.matMul(head_VD, hidden_WD, false, true)]);
-    return {
-      value: logits_VW!.transpose() as tf.Tensor2D,
-      gradFunc: (dLogits_WV: tf.Tensor2D, saved: tf.Tensor[]) => {
-        const [hidden_WD, head_VD] = saved as [tf.Tensor2D, tf.Tensor2D];
-        return [tf.matMul(dLogits_WV, head_VD), tf.matMul(dLogits_WV, hidden_WD, true)];
-      },
-    };
-  })(hidden_WD, head_VD) as tf.Tensor2D;
+function timesLarge(hidden_WD: tf.Tensor2D, head_VD: tf.Tensor2D): tf.Tensor2D {
+  const [logits_VW] = optimizationBarrier([tf.matMul(head_VD, hidden_WD, false, true)]);
+  return logits_VW!.transpose();
+}
 
 /** The gradient [W, D] by the hidden states, given that by the logits before the soft cap. */
-export function hiddenGradient(dRaw_WV: tf.Tensor2D, embedding_VD: Matrix, maxPart = MAX_HEAD_PART): tf.Tensor2D {
-  if (!isInParts(embedding_VD, maxPart)) return tf.matMul(dRaw_WV, valuesOf(embedding_VD));
+export function hiddenGradient(dRaw_WV: tf.Tensor2D, head: Head, maxPart: number = MAX_HEAD_PART[device]): tf.Tensor2D {
+  const { embedding_VD, dtype = "float32" } = head;
+  if (!isInParts(head, maxPart)) return product(dtype, dRaw_WV, valuesOf(embedding_VD));
   const [W, [V, D]] = [dRaw_WV.shape[0], embedding_VD.shape];
   return forEachPart(V, partsOf(embedding_VD, maxPart), tf.fill([W, D], 0) as tf.Tensor2D, (sum_WD, part) => {
-    return sum_WD.add(tf.matMul(newColumnsOf(dRaw_WV, part), floatRowsOf(embedding_VD, part)));
+    return sum_WD.add(product(dtype, newColumnsOf(dRaw_WV, part), floatRowsOf(embedding_VD, part)));
   });
 }
 
@@ -83,11 +105,11 @@ export function hiddenGradient(dRaw_WV: tf.Tensor2D, embedding_VD: Matrix, maxPa
 export function addHeadGradient(
   sum_VD: tf.Tensor2D,
   dRaw_WV: tf.Tensor2D,
-  hidden_WD: tf.Tensor2D,
-  maxPart = MAX_HEAD_PART,
+  { hidden_WD, dtype = "float32" }: Pick<LazyLogits, "hidden_WD" | "dtype">,
+  maxPart: number = MAX_HEAD_PART[device],
 ): tf.Tensor2D {
   return forEachPart(sum_VD.shape[0], partsOf(sum_VD, maxPart), sum_VD, (sum_VD, part) =>
-    addRows(sum_VD, tf.matMul(newColumnsOf(dRaw_WV, part), hidden_WD, true), part),
+    addRows(sum_VD, product(dtype, newColumnsOf(dRaw_WV, part), hidden_WD, true), part),
   );
 }
 
@@ -96,8 +118,9 @@ const valuesOf = (head_VD: Matrix): tf.Tensor2D => (isQuantised(head_VD) ? dequa
 const partsOf = ({ shape: [V, D] }: Matrix, maxPart: number): number => Math.ceil((V * D) / maxPart);
 
 /** Whether the head is worked through in parts, in which case its logits have no gradient by themselves. */
-export const isInParts = (embedding_VD: Matrix, maxPart = MAX_HEAD_PART): boolean =>
-  (isQuantised(embedding_VD) || isBfloat16(embedding_VD)) && partsOf(embedding_VD, maxPart) > 1;
+export const isInParts = ({ embedding_VD, dtype = "float32" }: Head, maxPart: number): boolean =>
+  (isQuantised(embedding_VD) || (isBfloat16(embedding_VD) && dtype === "float32")) &&
+  partsOf(embedding_VD, maxPart) > 1;
 
 /** One of the parts of equal size that cover an axis. Where they do not divide it, the last one begins early. */
 export type Part = {

@@ -22,7 +22,7 @@ export const doctorCommand = new Command("doctor")
     if (options.set !== undefined && options.plan === undefined) throw new UserError("--set: expected it with --plan");
     if (options.plan !== undefined) {
       const { describePlans, planConfig } = await import("./plan.js");
-      const plans = await planConfig(options.plan, options.set ?? []);
+      const plans = await planConfig(options.plan, options.set ?? [], facts.setup.link.binding?.device ?? "cpu");
       const available = deviceMemory(facts);
       if (options.json) process.stdout.write(`${JSON.stringify({ available, plans }, null, 2)}\n`);
       const text = describePlans(plans, available);

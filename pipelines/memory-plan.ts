@@ -4,6 +4,8 @@
  * Weights, moments, gradients and caches are counted. What XLA keeps within a step is not told by it: those numbers per
  * token were fitted to measured steps (bench/plan.ts compares them with what runs take).
  */
+
+import type { Device } from "tfjs-jit/setup";
 import { paddedLength, type Sizes } from "../model/batch.js";
 import { MAX_HEAD_PART, MAX_LOGITS, MAX_SCORES } from "../model/compute.js";
 import type { ModelConfig } from "../model/config.js";
@@ -30,6 +32,7 @@ export type PlannedStage = {
   readonly sizes: Sizes;
   readonly part: Sizes;
   readonly isInLoops: boolean;
+  readonly device: Device;
 };
 
 /** Bytes by what they are for; together they are there at one time. */
@@ -72,7 +75,7 @@ function largestBatch({ rows, samples, maxNewTokens, longestPrompt, promptTokens
 }
 
 export function planMemory(stage: PlannedStage): MemoryPlan {
-  const { student, teacher, reward, sizes, part, isInLoops, phase } = stage;
+  const { student, teacher, reward, sizes, part, isInLoops, phase, device } = stage;
   const { config } = student;
   const adapter = Object.entries(student.adapter);
   const learning = [...Object.entries(parameterShapes(config)).filter(([name]) => student.learns(name)), ...adapter];
@@ -102,7 +105,10 @@ export function planMemory(stage: PlannedStage): MemoryPlan {
     // Those of a loop's layers are one tensor, beside which its sum is made.
     gradients: isInLoops ? 2 * learns : learns,
     activations: activations + (isInBlocks ? 3 * FLOAT * MAX_SCORES : 0),
-    loss: lossBytes(config, W, teacher !== null) + floatHead(student) + (teacher === null ? 0 : floatHead(teacher)),
+    loss:
+      lossBytes(config, W, teacher !== null, device) +
+      floatHead(student, device) +
+      (teacher === null ? 0 : floatHead(teacher, device)),
     cache: phase === "sft" ? 0 : cacheBytes(config, sizes) + floatLayers(student) + floatValues(student),
   };
 }
@@ -127,14 +133,14 @@ function layersWithGradient({ numHiddenLayers }: ModelConfig, names: readonly st
 }
 
 /** The logits of a chunk of tokens, a handful of times (distill/token-loss.ts). */
-function lossBytes({ vocabSize: V }: ModelConfig, W: number, hasTeacher: boolean): number {
-  const chunk = Math.min(W * V, Math.ceil(MAX_LOGITS / V) * V);
+function lossBytes({ vocabSize: V }: ModelConfig, W: number, hasTeacher: boolean, device: Device): number {
+  const chunk = Math.min(W * V, Math.ceil(MAX_LOGITS[device] / V) * V);
   return FLOAT * chunk * (hasTeacher ? 6 : 4);
 }
 
 /** A head that is kept in bfloat16 or int8 is multiplied in float32, a part of it at a time (model/head.ts). */
-const floatHead = ({ config, bytesOf }: PlannedModel): number =>
-  bytesOf(EMBEDDING) < 4 ? FLOAT * Math.min(MAX_HEAD_PART, config.vocabSize * config.hiddenSize) : 0;
+const floatHead = ({ config, bytesOf }: PlannedModel, device: Device): number =>
+  bytesOf(EMBEDDING) < 4 ? FLOAT * Math.min(MAX_HEAD_PART[device], config.vocabSize * config.hiddenSize) : 0;
 
 /** Sampling computes in float32 what is kept in bfloat16, all layers at once. */
 const floatLayers = ({ config, bytesOf }: PlannedModel): number =>

@@ -1,6 +1,8 @@
 /** `heddle doctor --plan CONFIG`: what memory the stages of a config will take, before anything runs. */
+
 import { readFile } from "node:fs/promises";
 import { openCheckpoint } from "safetensors-ts";
+import type { Device } from "tfjs-jit/setup";
 import { readYaml } from "../config/yaml-source.js";
 import { readRows } from "../distill/data.js";
 import { encodeConversations, encodePrompts, sizesOfConversations, sizesOfRows } from "../distill/encode.js";
@@ -25,7 +27,7 @@ export type StagePlan = {
 };
 
 /** A plan for each stage of the command that the config is for: that of its first section of warp, distill, rl, sft. */
-export async function planConfig(path: string, set: readonly string[]): Promise<StagePlan[]> {
+export async function planConfig(path: string, set: readonly string[], device: Device): Promise<StagePlan[]> {
   const command = await commandOf(path, set);
   const config = await loadConfig(path, { set, command });
   const folder = await openModel(config.model);
@@ -65,6 +67,7 @@ export async function planConfig(path: string, set: readonly string[]): Promise<
       sizes: sizes(batch),
       part: sizes(batch / parts),
       isInLoops: settings.gradient_checkpointing || names.some((name) => bytesOf(name) < 4),
+      device,
     });
     plans.push({
       stage: phase,

@@ -2,7 +2,7 @@
  * A teacher in this process.
  * Shape suffixes: M tokens of all requests, D model, C positions of one call of the head, V vocabulary, k the likeliest tokens.
  */
-import { gatherLast, gatherRows, jit, tf, topK } from "tfjs-jit";
+import { device, gatherLast, gatherRows, jit, tf, topK } from "tfjs-jit";
 import type { Block } from "../model/attention.js";
 import { MAX_LOGITS } from "../model/compute.js";
 import type { ModelConfig } from "../model/config.js";
@@ -24,7 +24,7 @@ export function scoreBatch(
   parameters: Parameters,
   config: ModelConfig,
   batch: Batch,
-  logitsPerCall = MAX_LOGITS,
+  logitsPerCall: number = MAX_LOGITS[device],
 ): TokenScores[] {
   const { requests, k, rows, length } = batch;
   const V = config.vocabSize;

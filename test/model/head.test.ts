@@ -35,8 +35,8 @@ describe.each([10, 4, 2, 1])("a head in bfloat16, at most %i elements at a time"
     const dRaw_WV = tf.tensor2d(raw, [2, 5]);
     const of = jit((hidden: tf.Tensor2D, head: tf.Tensor2D, dRaw: tf.Tensor2D) => ({
       logits: rawLogits({ hidden_WD: hidden, embedding_VD: head }, maxPart),
-      dHidden: hiddenGradient(dRaw, head, maxPart),
-      dHead: addHeadGradient(toFloat32(head) as tf.Tensor2D, dRaw, hidden, maxPart),
+      dHidden: hiddenGradient(dRaw, { embedding_VD: head }, maxPart),
+      dHead: addHeadGradient(toFloat32(head) as tf.Tensor2D, dRaw, { hidden_WD: hidden }, maxPart),
     }));
     const { logits, dHidden, dHead } = of(hidden_WD, toBfloat16(embedding_VD) as tf.Tensor2D, dRaw_WV);
     expect([logits, dHidden, dHead].some(isBfloat16)).toBe(false);

@@ -70,7 +70,7 @@ describe.each([R * C, 10 * C])("a head in int8, at most %i elements at a time", 
     const values = dequantised(embedding_VD);
     const got = jit(() => ({
       logits: rawLogits({ hidden_WD, embedding_VD }, maxPart),
-      gradient: hiddenGradient(dRaw_WV, embedding_VD, maxPart),
+      gradient: hiddenGradient(dRaw_WV, { embedding_VD }, maxPart),
     }))();
     expect(largestDifference(got.logits, tf.matMul(hidden_WD, values, false, true))).toBeLessThan(1e-6);
     expect(largestDifference(got.gradient, tf.matMul(dRaw_WV, values))).toBeLessThan(1e-6);

@@ -31,6 +31,7 @@ const stage: PlannedStage = {
   sizes,
   part: sizes,
   isInLoops: false,
+  device: "cpu",
 };
 
 // 40 tokens of prompts and 20 of completions, of which 4 predict nothing; rows of 10 + 5 - 1 slots.

@@ -18,6 +18,7 @@
 // A node is {id, dtype, shape}; shape is null where the rank is unknown and has -1 where a size is. State belongs to
 // the graph or to the environment: nothing here is static.
 
+#include <dlfcn.h>
 #include <malloc.h>
 
 #include <cstdlib>
@@ -43,6 +44,7 @@
 
 #include "tf_auto_status.h"
 #include "tf_auto_tensor.h"
+#include "tsl/platform/tensor_float_32_utils.h"
 
 namespace tfnodejs {
 namespace {
@@ -398,6 +400,11 @@ void KeepFreedMemory() {
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
 }
 
+// TensorFlow registers a GPU only if it can open each of CUDA's libraries, and looks for them on the run path of
+// libtensorflow_framework, which lacks this one's folder (Python's tensorflow finds it otherwise). A library that is loaded
+// already is found by its name; ours is found on the run path that setup-binding.ts gives.
+void LoadCusolver() { dlopen("libcusolver.so.11", RTLD_LAZY); }
+
 }  // namespace
 }  // namespace tfnodejs
 
@@ -418,6 +425,9 @@ LogSeverityAtLeast MinLogLevel() {
 NAPI_MODULE_INIT() {
   using namespace tfnodejs;
   KeepFreedMemory();
+  LoadCusolver();
+  // On a GPU TensorFlow would round float32 factors to 10 bits of mantissa (TF32). Whoever wants that asks for bfloat16.
+  tsl::enable_tensor_float_32_execution(false);
   exports = InitTFNodeJSBinding(env, exports);
   if (!exports) return nullptr;
   const std::pair<const char *, napi_callback> functions[] = {

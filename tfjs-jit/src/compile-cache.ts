@@ -8,7 +8,7 @@ import { createHash } from "node:crypto";
 import { accessSync, constants, mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { cacheFolder } from "./setup-cache.js";
-import { tensorflowVersion } from "./setup-wheels.js";
+import { type Device, tensorflowVersion } from "./setup-wheels.js";
 
 /** Above this size the programs that were written first are deleted. */
 const MOST_BYTES = 2 * 2 ** 30;
@@ -21,10 +21,10 @@ let folder: string | null = null;
  * Before TensorFlow loads. HEDDLE_COMPILE_CACHE names another folder, or with 0 leaves it off; so do a folder that cannot
  * be written and a full disk.
  */
-export function useCompileCache(): void {
+export function useCompileCache(device: Device): void {
   const wish = process.env.HEDDLE_COMPILE_CACHE;
   if (wish === "0") return;
-  const path = wish ? resolve(wish) : join(cacheFolder(), `programs-${tensorflowVersion}-${targetName()}`);
+  const path = wish ? resolve(wish) : join(cacheFolder(), `programs-${tensorflowVersion}-${device}-${targetName()}`);
   // TensorFlow splits its flags at blanks.
   if (/\s/.test(path)) return;
   try {

@@ -2,16 +2,21 @@
 
 import util from "node:util";
 import { useCompileCache } from "./compile-cache.js";
-import { bindingLink, checkBinding, readLink } from "./setup.js";
+import { bindingLink, checkBinding, type Device, readLink } from "./setup.js";
 
 checkBinding();
 
 /** What TensorFlow was set up for. */
-export const device: "cpu" | "gpu" = readLink(bindingLink())?.device ?? "cpu";
+export const device: Device = readLink(bindingLink())?.device ?? "cpu";
 
 // On a CPU, LLVM's second level compiles a tenth longer and makes programs that run no faster: XLA vectorises by itself.
-if (device === "cpu") process.env.XLA_FLAGS ??= "--xla_backend_optimization_level=1";
-useCompileCache();
+// On a GPU its kernels would add in an order that changes from run to run, and roundings to bfloat16 that are written would be
+// left out where that is faster.
+process.env.XLA_FLAGS ??=
+  device === "cpu"
+    ? "--xla_backend_optimization_level=1"
+    : "--xla_gpu_deterministic_ops=true --xla_allow_excess_precision=false";
+useCompileCache(device);
 
 // TensorFlow logs to stderr from C++ unless told otherwise before it loads: 3 leaves fatal errors. Others it also
 // throws, except one that is none: it logs an error for each program that it reads from the compile cache.

@@ -7,6 +7,7 @@ export { bfloat16Tensor, isBfloat16, toBfloat16, toFloat32 } from "./bfloat16.js
 export { bitwiseAnd, leftShift, rightShift } from "./bits.js";
 export { type Compilation, onCompile } from "./compilations.js";
 export { cond, switchCase, whileLoop } from "./control-flow.js";
+export { matMulFloat32 } from "./dot.js";
 export { device } from "./environment.js";
 export { type JitOptions, type Jitted, jit } from "./jit.js";
 export { tf } from "./native.js";

@@ -3,6 +3,7 @@
 
 import { zerosOf } from "./bfloat16.js";
 import { type Attribute, backend, native, nativeDtype, tf } from "./native.js";
+import { columnSums, rowSums } from "./row-sums.js";
 import { currentTrace, typeAttribute } from "./trace.js";
 
 /** Any TensorFlow op by name, eagerly or traced. It has no gradient: wrap it in tf.customGrad for one. */
@@ -32,7 +33,7 @@ export const indices = (start: readonly Index[]): tf.Tensor =>
   start.every((index) => typeof index === "number") ? int32(start as number[]) : tf.stack(start.map(scalar));
 
 /** GatherV2: unlike tf.gather it does not read the indices back to check them. */
-function gather(table: tf.Tensor, ids: tf.Tensor, axis: number, batchDims: number): tf.Tensor {
+export function gather(table: tf.Tensor, ids: tf.Tensor, axis: number, batchDims: number): tf.Tensor {
   const attributes = [
     dtypeAttribute("Tparams", table),
     dtypeAttribute("Tindices", ids),
@@ -48,8 +49,8 @@ export function gatherRows<R extends tf.Rank = tf.Rank>(table_VD: tf.Tensor, ids
   return tf.customGrad((table, save) => {
     (save as tf.GradSaveFunc)([ids]);
     const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
-      const rows = saved[0]!;
-      return tf.unsortedSegmentSum(dy.reshape([rows.size, D]), rows.reshape([rows.size]) as tf.Tensor1D, V);
+      const ids = saved[0]!;
+      return rowSums(dy.reshape([ids.size, D]), ids.reshape([ids.size]), V);
     };
     return { value: gather(table as tf.Tensor, ids, 0, 0) as tf.Tensor<R>, gradFunc };
   })(table_VD);
@@ -57,17 +58,10 @@ export function gatherRows<R extends tf.Rank = tf.Rank>(table_VD: tf.Tensor, ids
 
 /** From each row its own columns: [N, V] and int32 columns [N, K] to [N, K]. A column outside 0..V-1 is undefined. */
 export function gatherLast(x_NV: tf.Tensor, columns_NK: tf.Tensor): tf.Tensor {
-  const [N, V] = x_NV.shape as [number, number];
-  const K = columns_NK.shape[1]!;
+  const V = x_NV.shape[1]!;
   return tf.customGrad((x, save) => {
     (save as tf.GradSaveFunc)([columns_NK]);
-    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
-      // Cell (n, v) of the flattened gradient is number n V + v.
-      const cells_NK = saved[0]!.add(tf.range(0, N, 1, "int32").mul(tf.scalar(V, "int32")).reshape([N, 1]));
-      return tf
-        .unsortedSegmentSum(dy.reshape([N * K]), cells_NK.reshape([N * K]) as tf.Tensor1D, N * V)
-        .reshape([N, V]);
-    };
+    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => columnSums(dy, saved[0]!, V);
     return { value: gather(x as tf.Tensor, columns_NK, 1, 1), gradFunc };
   })(x_NV);
 }
@@ -101,7 +95,7 @@ export function dynamicUpdateSlice(x: tf.Tensor, block: tf.Tensor, start: readon
 }
 
 // XLA's own ops have no kernel outside it; of TensorFlow's, XLA takes Slice with a fixed begin only, and compiles each anew.
-const usesXla = () => currentTrace()?.usesXla ?? false;
+export const usesXla = () => currentTrace()?.usesXla ?? false;
 
 function slice(x: tf.Tensor, begin: tf.Tensor, size: tf.Tensor): tf.Tensor {
   const T = dtypeAttribute("T", x);

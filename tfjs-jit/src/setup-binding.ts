@@ -118,8 +118,9 @@ async function compile(
   ];
   args.push(sources.binding, join(sources.upstream, "tfjs_backend.cc"), "-o", output);
   args.push("-L", library, ...libraries);
-  // -Xlinker, because -Wl would split a path at its commas.
-  args.push("-Xlinker", "-rpath", "-Xlinker", library);
+  // -Xlinker, because -Wl would split a path at its commas. Of NVIDIA's libraries only this one is opened by the binding.
+  for (const folder of [library, join(tensorflow, "nvidia", "cusolver", "lib")])
+    args.push("-Xlinker", "-rpath", "-Xlinker", folder);
   const ran = await run(compiler.command, args, options);
   if (ran?.code === 0) return;
   const report = join(options.cache, "compile-error.log");
