@@ -1,6 +1,6 @@
 // Loads dist/bundle/: CommonJS, since V8 then takes the code that it made when the bundle was built (keep-code.js) and has
 // nothing to compile. Node's module.enableCompileCache does the same, from Node 22 on.
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -30,10 +30,14 @@ export function load(name) {
   return module.exports;
 }
 
-/** The code of a file of the bundle as it is kept; V8 compiles the file where that is of another version of V8. */
+/**
+ * The code of a file of the bundle as it is kept, if that was made after the file: V8 compares only their lengths. It
+ * compiles the file where the code is of another version of V8.
+ */
 function keptCode(filename) {
   try {
-    return readFileSync(codePath(filename));
+    const [code, source] = [codePath(filename), filename].map((path) => statSync(path).mtimeMs);
+    return code >= source ? readFileSync(codePath(filename)) : undefined;
   } catch {
     return undefined;
   }

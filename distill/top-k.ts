@@ -3,7 +3,7 @@
  *
  * Shape suffixes: N tokens, V vocabulary, k the teacher's likeliest tokens.
  */
-import { tf, topK } from "tfjs-jit";
+import { columnSums, tf, topK } from "tfjs-jit";
 import { TrainingError } from "./errors.js";
 
 /** A number that is fixed when the loss is traced, or a scalar tensor that follows a schedule. */
@@ -71,10 +71,8 @@ export const atTemperature = (logits: tf.Tensor2D, temperature: Coefficient): tf
  * a tail of 1e-20 as exact as one of 0.1.
  */
 export function logSumExpOutside(logits_NV: tf.Tensor2D, ids_Nk: tf.Tensor2D): tf.Tensor1D {
-  const [N, k] = ids_Nk.shape;
-  const rows_Nk = tf.tile(tf.range(0, N, 1, "int32").reshape([N, 1]), [1, k]);
-  const ones_Nk = tf.onesLike(tf.cast(ids_Nk, "float32"));
-  const isInside_NV = tf.greater(tf.scatterND(tf.stack([rows_Nk, ids_Nk], 2), ones_Nk, logits_NV.shape), 0);
+  const [[N, k], V] = [ids_Nk.shape, logits_NV.shape[1]];
+  const isInside_NV = tf.greater(columnSums(tf.fill([N, k], 1), ids_Nk, V), 0);
   const outside = tf.customGrad((...args) => {
     const [z_NV, save] = args as [tf.Tensor, tf.GradSaveFunc];
     const rest_NV = tf.where(isInside_NV, tf.fill(logits_NV.shape, -Infinity), z_NV);

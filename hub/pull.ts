@@ -33,7 +33,7 @@ const CONCURRENT_FILES = 4;
 export async function pullModel(name: ModelName, options: PullOptions = {}): Promise<string> {
   const { settings = hubSettings(), onNote } = options;
   const cached = await findCached(settings, name);
-  if (cached !== null && (settings.isOffline || (isCommit(name.revision ?? "") && (await hasTokenizer(cached)))))
+  if (cached !== null && (settings.isOffline || (isCommit(name.revision ?? "") && (await isWhole(cached)))))
     return cached;
   if (settings.isOffline) {
     const { repo, revision } = name;
@@ -54,7 +54,8 @@ export async function pullModel(name: ModelName, options: PullOptions = {}): Pro
 }
 
 /** Another program may have fetched config and weights of a commit alone. */
-const hasTokenizer = (snapshot: string): Promise<boolean> => isFile(join(snapshot, "tokenizer.json"));
+const isWhole = async (snapshot: string): Promise<boolean> =>
+  (await isFile(join(snapshot, "tokenizer.json"))) || !(await isFile(join(snapshot, "config.json")));
 
 /** The commit that a branch or tag is at. */
 async function askCommit(name: ModelName, { endpoint }: HubSettings, fetch: Fetch): Promise<string> {

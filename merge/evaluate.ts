@@ -50,7 +50,7 @@ export function measurePart(files: Files, place: Place, merge: number, pass: num
   const { settings } = node;
   const { [pass]: wanted } = METHODS[node.method].passes;
   const of = wanted!.products?.(settings) ?? null;
-  const products = of && productsBfloat16(files, range, node, of);
+  const products = of && tensor.dtype === "BF16" ? productsBfloat16(files, range, node, of) : null;
   if (products) return products;
   clearArena(arenaBytesOf(tensor.source, range));
   return measurePass(wanted!, sourcesOf(files, place, node), settings, known[merge] ?? []);

@@ -5,7 +5,8 @@ import { dotOfDifferences, productsOfDifferences, weightedSumInto } from "./simd
 
 /**
  * Dot products of the runs' task vectors, the Gram matrix: products[a][b] = sum over i of (a_i - init_i) (b_i - init_i).
- * Float64 throughout. One product of all elements of a group holds all that SLERP needs to know of it.
+ * In float64, but for
+ * bfloat16 that becomes bfloat16 (merge/bfloat16.ts). One product of all elements of a group holds all that SLERP needs to know of it.
  */
 export type Products = number[][];
 

@@ -193,7 +193,7 @@ export const headOf = (weights: Weights, config: ModelConfig, hidden_WD: tf.Tens
   dtype: headDtype(config),
 });
 
-/** Soft-capped logits [M, V] of hidden states, computed in float32. */
+/** Soft-capped logits [M, V] of hidden states, float32. */
 export const logits = (weights: Weights, config: ModelConfig, hidden_MD: tf.Tensor2D): tf.Tensor2D =>
   logitsOf(headOf(weights, config, hidden_MD));
 

@@ -1,6 +1,6 @@
 /**
  * The head: logits of the last hidden states. A large head is worked through a part of the vocabulary at a time, where
- * otherwise a second tensor as large as the head would exist: one in bfloat16 or int8, which computes in float32, and the
+ * otherwise a second tensor as large as the head would exist: one in bfloat16 or int8 that computes in float32, and the
  * gradient.
  *
  * Shape suffixes: W tokens, D model, V vocabulary, P entries of a part of the vocabulary.

@@ -6,11 +6,13 @@ import { computedAs, type ModelConfig } from "./config.js";
 import { headOf, hiddenStates, type Weights } from "./forward.js";
 import { type LazyLogits, logitsOf } from "./head.js";
 import type { Parameters } from "./parameters.js";
+import { isPart } from "./quantised.js";
 import type { Layout as HostLayout, TokenList } from "./token-list.js";
 
 /**
  * A forward pass, compiled. On a CPU TensorFlow's own products of bfloat16 are twice as fast as those of float32, XLA's are no
- * faster: a model that is computed in bfloat16 runs on them there.
+ * faster: a model that is computed in bfloat16 runs on them there, unless it is quantised: they would make the values of all
+ * its matrices before the first product.
  */
 export function jitForward<A extends readonly unknown[], R>(
   name: string,
@@ -19,7 +21,7 @@ export function jitForward<A extends readonly unknown[], R>(
   const inXla = jit(fn, { name });
   const inKernels = jit(fn, { name, xla: false });
   return (parameters, config, ...rest) =>
-    device === "cpu" && config.compute.dtype === "bfloat16"
+    device === "cpu" && config.compute.dtype === "bfloat16" && !Object.keys(parameters).some(isPart)
       ? inKernels(parameters, computedAs(config, { segments: null }), ...rest)
       : inXla(parameters, config, ...rest);
 }

@@ -138,9 +138,15 @@ function lossBytes({ vocabSize: V }: ModelConfig, W: number, hasTeacher: boolean
   return FLOAT * chunk * (hasTeacher ? 6 : 4);
 }
 
-/** A head that is kept in bfloat16 or int8 is multiplied in float32, a part of it at a time (model/head.ts). */
-const floatHead = ({ config, bytesOf }: PlannedModel, device: Device): number =>
-  bytesOf(EMBEDDING) < 4 ? FLOAT * Math.min(MAX_HEAD_PART[device], config.vocabSize * config.hiddenSize) : 0;
+/**
+ * A head that is kept in bfloat16 or int8 is multiplied in float32, a part of it at a time; on a GPU one of a model that
+ * computes in bfloat16 is multiplied as such, of which a float32 one has a copy (model/head.ts).
+ */
+function floatHead({ config, bytesOf }: PlannedModel, device: Device): number {
+  const [size, bytes] = [config.vocabSize * config.hiddenSize, bytesOf(EMBEDDING)];
+  if (device === "gpu" && config.compute.dtype === "bfloat16" && bytes !== 1) return bytes === 4 ? size * 2 : 0;
+  return bytes < 4 ? FLOAT * Math.min(MAX_HEAD_PART[device], size) : 0;
+}
 
 /** Sampling computes in float32 what is kept in bfloat16, all layers at once. */
 const floatLayers = ({ config, bytesOf }: PlannedModel): number =>

@@ -58,7 +58,7 @@ const RUNNING = 6;
 
 /**
  * As `productsOfDifferences`, of bfloat16 bytes of the arena, in float32 but for the sums of 64 elements, which are added in
- * float64: each product is off by at most 9 * 2^-24 of the sum of its absolute terms, unless these are below 2^-126. They go
+ * float64: each product is off by at most 11 * 2^-24 of the sum of its absolute terms, unless these are below 2^-126. They go
  * on from those of before where `goesOn` says so, since when there was no other sum; those were of a multiple of 64 elements.
  */
 export function addProductsBfloat16(

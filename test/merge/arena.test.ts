@@ -99,8 +99,25 @@ describe("kernels on arrays of the arena give the bits of the loops on other arr
     addProductsBfloat16(first[0]!, first[1]!, first[2]!, false);
     expect(addProductsBfloat16(second[0]!, second[1]!, second[2]!, true)).toEqual(expected);
     const exact = productsOfDifferences(toFloats(base!), toFloats(a!), toFloats(b!));
-    const bound = 9 * 2 ** -24 * Math.max(exact[0], exact[2]);
+    const bound = 11 * 2 ** -24 * Math.max(exact[0], exact[2]);
     for (const [k, value] of exact.entries()) expect(Math.abs(value - expected[k]!)).toBeLessThanOrEqual(bound);
+  });
+
+  test("a dot product's error is within its bound where every rounding goes the same way", () => {
+    clearArena(3 * arenaBytes(64, 2));
+    // In float32 the difference is 1, and each of the squares that are added to it is half a step, lost.
+    const at = (values: Record<number, number>) => {
+      const bytes = allocateBytes(64, 2).fill(0);
+      for (const [i, value] of Object.entries(values))
+        bytes.set(fromFloat32(Float32Array.of(value), "BF16"), 2 * Number(i));
+      return bytes;
+    };
+    const small = Object.fromEntries([8, 16, 24, 32, 40, 48, 56, 1].map((i) => [i, 2 ** -12]));
+    const [base, a] = [at({ 0: -(2 ** -24) }), at({ 0: 1, ...small })];
+    const exact = (1 + 2 ** -24) ** 2 + 8 * 2 ** -24;
+    const [aa] = addProductsBfloat16(base, a, base, false);
+    expect((exact - aa) / exact).toBeGreaterThan(9.9 * 2 ** -24);
+    expect((exact - aa) / exact).toBeLessThanOrEqual(11 * 2 ** -24);
   });
 
   test.each(LENGTHS)("weighted sums of %i bfloat16 elements", (n) => {

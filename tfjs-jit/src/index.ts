@@ -21,6 +21,7 @@ export {
   topK,
 } from "./ops.js";
 export { randomUniform } from "./random.js";
+export { columnSums } from "./row-sums.js";
 export { eachOf, type Row, Rows } from "./rows.js";
 export { type ScanOptions, scan } from "./scan.js";
 export { onFreshTape } from "./tape.js";

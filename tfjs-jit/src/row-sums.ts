@@ -8,7 +8,12 @@ import { gather, int32, usesXla } from "./ops.js";
 
 /** [V, D]: in row v the sum of the rows m of [M, D] with ids[m] = v, in whichever order. An id is in 0..V-1. */
 export const rowSums = (rows_MD: tf.Tensor, ids_M: tf.Tensor1D, V: number): tf.Tensor =>
-  device === "gpu" && usesXla() ? sortedRowSums(rows_MD, ids_M, V) : tf.unsortedSegmentSum(rows_MD, ids_M, V);
+  device === "gpu" && usesXla() && ids_M.size > 0 && V <= MAX_ROWS
+    ? sortedRowSums(rows_MD, ids_M, V)
+    : tf.unsortedSegmentSum(rows_MD, ids_M, V);
+
+/** Ids are sorted as float32, in which whole numbers up to this one are exact. */
+const MAX_ROWS = 2 ** 24;
 
 /**
  * The same in an order that never changes, and with no scatter: on a GPU scattered rows are added as they come, and the
@@ -18,7 +23,7 @@ export const rowSums = (rows_MD: tf.Tensor, ids_M: tf.Tensor1D, V: number): tf.T
  */
 export function sortedRowSums(rows_MD: tf.Tensor, ids_M: tf.Tensor1D, V: number): tf.Tensor {
   const [M, D] = rows_MD.shape as [number, number];
-  // Whole numbers below 2^24 are exact in float32; equal ones stay in their order.
+  // Equal ones stay in their order.
   const { values, indices } = tf.topk(ids_M.toFloat().neg(), M);
   const sorted_M = values.neg();
   let sums_MD = gather(toFloat32(rows_MD), indices, 0, 0);
