@@ -24,21 +24,26 @@ export interface ModelFolder {
   readonly stopIds: readonly number[];
 }
 
+/** What of a model its weights are loaded by, and where its tokenizer is. */
+export type OpenedWeights = Pick<ModelFolder, "dir" | "adapter" | "config" | "tokenizerDir">;
+
 /** openFolder, of a language model. */
-export async function openModel(
+export const openModel = async (
   model: string,
   compute: Partial<Compute> = {},
   adapterDir: string | null = null,
-): Promise<ModelFolder> {
-  const folder = await openFolder(model, compute, adapterDir);
-  const { numLabels } = folder.config;
-  if (numLabels === null) return folder;
-  const [file, says] = folder.adapter?.addsHead
-    ? [folder.adapter.file, "holds the head of"]
-    : [join(folder.dir, "config.json"), "describes"];
+): Promise<ModelFolder> => languageModel(await openFolder(model, compute, adapterDir));
+
+/** What was opened. @throws ModelError where it, or the adapter on it, is a model for sequence classification */
+export function languageModel<M extends OpenedWeights>(opened: M): M {
+  const { dir, adapter, config } = opened;
+  if (config.numLabels === null) return opened;
+  const [file, says] = adapter?.addsHead
+    ? [adapter.file, "holds the head of"]
+    : [join(dir, "config.json"), "describes"];
   throw new ModelError(
     file,
-    `${says} a model for sequence classification (${numLabels} labels), expected a language model; \`heddle score\` takes both`,
+    `${says} a model for sequence classification (${config.numLabels} labels), expected a language model; \`heddle score\` takes both`,
   );
 }
 
@@ -55,12 +60,12 @@ export async function openFolder(
   return { ...weights, tokenizer, chat, stopIds: await stopIds(dir, config, tokenizer) };
 }
 
-/** What of a model its weights are loaded by, and where its tokenizer is; arguments as of openModel. */
+/** Opens what a model is loaded by, of any kind; arguments as of openModel. */
 export async function openWeights(
   model: string,
   compute: Partial<Compute> = {},
   adapterDir: string | null = null,
-): Promise<Pick<ModelFolder, "dir" | "adapter" | "config" | "tokenizerDir">> {
+): Promise<OpenedWeights> {
   const { dir, adapter } = await placesOf(model, adapterDir);
   const ofBase = computedAs(await readModelConfig(dir), compute);
   if (adapter === null) return { dir, adapter: null, config: ofBase, tokenizerDir: dir };

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
 import { hubName } from "../hub/name.js";
-import { openWeights } from "../model/load.js";
+import { languageModel, openWeights } from "../model/load.js";
 import { loadTokenizer } from "../model/tokenizer.js";
 import { batchingScore } from "../teacher/batching.js";
 import type { ServedModel } from "../teacher/completion-request.js";
@@ -37,7 +37,7 @@ const CHILD_GRACE_MS = 300;
  */
 export async function serveModel(options: ServeOptions, task: URL): Promise<void> {
   const stopped = stopSignal();
-  const { dir, adapter, config, tokenizerDir } = await openWeights(options.model, {}, options.adapter);
+  const { dir, adapter, config, tokenizerDir } = languageModel(await openWeights(options.model, {}, options.adapter));
   const { vocabSize, maxPositionEmbeddings: maxModelLen, bosTokenId } = config;
   const sha256 = await tokenizerSha256(tokenizerDir);
   const encode = await textEncoder(tokenizerDir, bosTokenId);

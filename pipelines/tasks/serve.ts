@@ -1,5 +1,5 @@
 /** The child of `heddle serve`: scores one batch at a time. */
-import { openWeights } from "../../model/load.js";
+import { languageModel, openWeights } from "../../model/load.js";
 import { loadParameters } from "../../model/loaded.js";
 import type { Batch } from "../../teacher/batching.js";
 import { scoreBatch } from "../../teacher/in-process.js";
@@ -12,6 +12,8 @@ export async function open({
   adapter = null,
   ...load
 }: ModelOptions): Promise<(batch: Batch) => Promise<TokenScores[]>> {
-  const { config, parameters } = await loadParameters(await openWeights(model, computeOf(load), adapter));
+  const { config, parameters } = await loadParameters(
+    languageModel(await openWeights(model, computeOf(load), adapter)),
+  );
   return async (batch) => scoreBatch(parameters, config, batch);
 }

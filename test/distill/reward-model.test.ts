@@ -1,7 +1,6 @@
 /** Reward models: what they see of a completion, what they give, what is refused, and RL on it. */
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { writeSafetensors } from "safetensors-ts";
 import { tf } from "tfjs-jit";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { deriveSeed, planBatch } from "../../distill/batches.js";
@@ -22,7 +21,7 @@ import { completionLogitsAlone, gradients, largestRelativeDifference } from "../
 import { setKeys } from "../model/folder.js";
 import { fixture } from "../model/golden.js";
 import { readJsonl, rowsFile, taskContext } from "../pipelines/command.js";
-import { sines, withHead, writeRewardModel } from "./reward-folder.js";
+import { sines, withHead, writeRewardAdapter, writeRewardModel } from "./reward-folder.js";
 import { newFolder, oneLayer, stageContext, stateIn, stopped, toDevice, training } from "./stage.js";
 
 const student = fixture("arithmetic/student");
@@ -221,23 +220,7 @@ describe("openReward refuses", () => {
 
 test("an adapter that stores the head makes a reward model of a language model, as PEFT's SEQ_CLS does", async () => {
   const adapter = await newFolder();
-  const lora = { r: 2, lora_alpha: 4, target_modules: ["q_proj"], modules_to_save: ["classifier", "score"] };
-  const config = { peft_type: "LORA", task_type: "SEQ_CLS", base_model_name_or_path: teacher, ...lora };
-  await writeFile(join(adapter, "adapter_config.json"), JSON.stringify(config));
-  const { hiddenSize, headDim, numAttentionHeads } = (await openModel(teacher)).config;
-  const tensor = (name: string, shape: number[], values: Float32Array) => ({
-    name: `base_model.model.${name}`,
-    dtype: "F32" as const,
-    shape,
-    chunks: () => [new Uint8Array(values.buffer)],
-  });
-  const q = "model.layers.0.self_attn.q_proj";
-  // B is zero: what differs is the head alone.
-  await writeSafetensors(join(adapter, "adapter_model.safetensors"), [
-    tensor(`${q}.lora_A.weight`, [2, hiddenSize], sines(2 * hiddenSize, 1)),
-    tensor(`${q}.lora_B.weight`, [numAttentionHeads * headDim, 2], sines(2 * numAttentionHeads * headDim, 0)),
-    tensor("score.weight", [1, hiddenSize], sines(hiddenSize, 0.05)),
-  ]);
+  await writeRewardAdapter(teacher, adapter);
   const reward = await loadReward(await openReward({ model: adapter, dtype: "float32" }, policy.folder));
   const rewards = await (await rewarder(reward, rows, { maxNewTokens: 8, size: 3 }))(completed());
   closeReward(reward);

@@ -1,8 +1,10 @@
 /** A model folder in which something is wrong: every command that uses a model says what in one line, and ends with code 2. */
 import { readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { cp } from "node:fs/promises";
+import { cp, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { open as openScorer } from "../../pipelines/tasks/serve.js";
+import { writeRewardAdapter } from "../distill/reward-folder.js";
 import { setKeys } from "../model/folder.js";
 import { fixture } from "../model/golden.js";
 import { heddle, newFolder, rowsFile } from "./command.js";
@@ -124,4 +126,25 @@ test("a folder that is no model", async () => {
     stdout: "",
     stderr: "error: config.json: no such file, expected the config.json of a Hugging Face model folder\n",
   });
+});
+
+test("heddle serve refuses a classifier, and an adapter that makes one of a language model", async () => {
+  const dir = newFolder();
+  const adapter = join(dir, "adapter");
+  await mkdir(adapter);
+  await writeRewardAdapter(fixture(arithmetic), adapter);
+  await cp(fixture("models/gemma2-tiny-reward"), join(dir, "judge"), { recursive: true });
+  const refused = async (...flags: string[]) => {
+    const { code, stderr } = await heddle(dir, "serve", "--port", "0", ...flags);
+    expect(code).toBe(2);
+    return stderr;
+  };
+  const expected = "expected a language model; `heddle score` takes both";
+  expect(await refused("--model", "judge")).toBe(
+    `error: judge/config.json: describes a model for sequence classification (3 labels), ${expected}\n`,
+  );
+  const ofAdapter = `adapter_model.safetensors: holds the head of a model for sequence classification (1 labels), ${expected}`;
+  expect(await refused("--model", fixture(arithmetic), "--adapter", "adapter")).toBe(`error: adapter/${ofAdapter}\n`);
+  // The process that computes.
+  await expect(openScorer({ model: fixture(arithmetic), adapter })).rejects.toThrow(`${adapter}/${ofAdapter}`);
 });
