@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { sharedPrefix, sizesOfBatch } from "../model/batch.js";
-import { labelScores } from "../model/classify.js";
+import { finiteScores, labelScores } from "../model/classify.js";
 import type { ComputeDtype } from "../model/compute.js";
 import { ModelError } from "../model/errors.js";
 import { type ModelFolder, openFolder } from "../model/load.js";
@@ -110,7 +110,7 @@ export type Completed = { readonly row: EncodedRow; readonly text: string };
 /**
  * A function from completions of these rows to their rewards. A reward model looks at `size` of them at a time; those that
  * are no whole number of times `size` are filled up, so that few programs are compiled.
- * @throws DataError as checkRewarded
+ * @throws DataError as checkRewarded; the function, ModelError where a reward is not finite
  */
 export async function rewarder(
   reward: Reward,
@@ -142,7 +142,10 @@ export async function rewarder(
       const some = sequences.slice(begin, begin + size);
       const filled = Array.from({ length: size }, (_, i) => some[i % some.length]!);
       const batch = labelScores(parameters, config, filled, sizesOfBatch(filled, likely));
-      scores.push(...batch.slice(0, some.length).map(([score]) => score!));
+      some.forEach((_, i) => {
+        const { row } = completed[begin + i]!.row;
+        scores.push(...finiteScores(folder.dir, row[place] ?? "row", batch[i]!));
+      });
     }
     return scores;
   };

@@ -1,6 +1,7 @@
 /** The work of `heddle score` with a model for sequence classification: a score for each label, of every row. */
+import { place } from "../../distill/data.js";
 import { sizesOf } from "../../model/batch.js";
-import { labelScores } from "../../model/classify.js";
+import { finiteScores, labelScores } from "../../model/classify.js";
 import type { ModelFolder } from "../../model/load.js";
 import { loadParameters } from "../../model/loaded.js";
 import { disposeParameters } from "../../model/parameters.js";
@@ -15,7 +16,10 @@ export type LabelSummary = {
   mean_scores: number[];
 };
 
-/** Writes each row with `ids` and `scores`, one for each label of the config. */
+/**
+ * Writes each row with `ids` and `scores`, one for each label of the config.
+ * @throws ModelError where one is not finite
+ */
 export async function scoreLabels(
   folder: ModelFolder,
   sequences: readonly EncodedRow[],
@@ -45,12 +49,13 @@ export async function scoreLabels(
       sizes,
     );
     const results = batch.map(
-      ({ row: { row, ids } }, i) => `${JSON.stringify({ ...row, ids, scores: [...scores[i]!] })}\n`,
+      ({ row: { row, ids } }, i) =>
+        `${JSON.stringify({ ...row, ids, scores: finiteScores(folder.dir, row[place]!, scores[i]!) })}\n`,
     );
     return { results, tokens: batch.reduce((sum, { row: { ids } }) => sum + ids.length, 0) };
   };
   try {
-    const numbered = sequences.map((row, place) => ({ place, row }));
+    const numbered = sequences.map((row, at) => ({ place: at, row }));
     const work = { stage: "score", out, identity, rows: numbered, size: rows, linesPerRow: 1, onResult, run };
     await writeRows(work, context);
     return { rows: count, mean_scores: sums.map((sum) => sum / count) };

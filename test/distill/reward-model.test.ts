@@ -12,6 +12,7 @@ import { type RlSettings, rl } from "../../distill/rl.js";
 import { decodeAll, rollOut } from "../../distill/rollouts.js";
 import { sizesOf } from "../../model/batch.js";
 import { labelScores } from "../../model/classify.js";
+import { ModelError } from "../../model/errors.js";
 import { forward } from "../../model/forward.js";
 import { openModel } from "../../model/load.js";
 import { disposeModel, type LoadedModel, loadModel } from "../../model/loaded.js";
@@ -144,6 +145,24 @@ describe("rewarder", () => {
     const answered = rows.map((row) => ({ ...row, row: { ...row.row, answer: "3" } }));
     const rewardsOf = await rewarder("exact_match", answered, options);
     expect(await rewardsOf(texts.map((text, i) => ({ row: answered[i]!, text })))).toEqual([1, 0, 0]);
+  });
+
+  test("a reward that is not finite is the reward model's error, in training and in measuring", async () => {
+    const reward = withHead(policy, new Float32Array(policy.folder.config.hiddenSize).fill(Number.NaN));
+    const placed = rows.map((row, i) => ({ ...row, row: { ...row.row, [place]: `rows.jsonl:${i + 1}` } }));
+    const error = new ModelError(
+      student,
+      "the score of rows.jsonl:1 is NaN, expected a finite number: the model's activations overflow; set dtype float32, or " +
+        "take another model",
+    );
+    const rewardsOf = await rewarder(reward, placed, options);
+    const texts = ["1", "2", "3", "4", "5", "6"];
+    await expect(rewardsOf(texts.map((text) => ({ row: placed[0]!, text })))).rejects.toThrow(error);
+    const judging = { reward, max_new_tokens: 5, batch_size: 1, seed: 1, breathe: () => Promise.resolve() };
+    await expect(judge(policy, placed.slice(0, 1), { samples: 1, temperature: 1 }, judging)).rejects.toThrow(error);
+    const settings = { ...training, steps: 1, prompts: 1, samples: 4, beta_kl: 0, mu: 0.25, temperature: 1 };
+    const { context } = stageContext(await newFolder());
+    await expect(rl(policy, reward, placed.slice(0, 1), settings, context)).rejects.toThrow(error);
   });
 
   test("what is too long for the reward model is refused, at first a prompt, then a completion", async () => {

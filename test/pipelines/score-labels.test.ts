@@ -33,3 +33,16 @@ test("a conversation is scored as the chat template renders it, to the end of it
   await run({ model, data, out, batchSize: 2, system: "error" }, taskContext());
   expect(readJsonl<{ ids: number[] }>(out).map((row) => row.ids)).toEqual(ids);
 });
+
+test("a score that is no number ends it, since JSON has none for it", async () => {
+  const model = join(newFolder(), "judge");
+  await writeRewardModel(fixture("arithmetic/student"), model, { factor: 3e38 });
+  const { data, out } = rowsFile([{ ids: [2, 5] }]);
+  // Which of them depends on the order of summation.
+  const message = new RegExp(
+    `^${model}: the score of ${data}:1 is (NaN|-?Infinity), expected a finite number: the model's activations overflow; ` +
+      "set dtype float32, or take another model$",
+  );
+  const error: unknown = await run({ model, data, out, batchSize: 1, system: "error" }, taskContext()).catch((e) => e);
+  expect(error).toMatchObject({ name: "ModelError", message: expect.stringMatching(message) });
+});
