@@ -2,7 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type JsonObject, readTextIfAny } from "../model/json.js";
-import { copySideFiles, SIDE_FILES } from "../model/save.js";
+import { copySideFiles, SIDE_FILES, TOKENIZER_FILES } from "../model/save.js";
 import { mergeInto, type RunOptions, standardWorkers } from "./engine.js";
 import { describeGeometry, type GroupStatistics } from "./geometry.js";
 import { withKey } from "./json-text.js";
@@ -15,9 +15,6 @@ import { type Recipe, readRecipeFile } from "./recipe.js";
 import { warmUp } from "./simd/sums.js";
 import { slerpWeights } from "./slerp.js";
 import type { TokenizerPlan } from "./tokenizer-plan.js";
-
-/** What belongs to a vocabulary. */
-const TOKENIZER_FILES = SIDE_FILES.filter((name) => name !== "generation_config.json");
 
 export interface MergeRecipeOptions extends Omit<RunOptions, "geometry" | "threads"> {
   /** Path of the recipe. */

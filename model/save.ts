@@ -10,9 +10,8 @@ import { configWithDtype, type Dtype, type JsonObject } from "./json.js";
 import { ADAPTER_CONFIG, ALL_LINEAR, type LoraSettings } from "./lora.js";
 import { EMBEDDING, HEAD } from "./shapes.js";
 
-/** Files that belong to a model beside its config and weights. */
-export const SIDE_FILES = [
-  "generation_config.json",
+/** Files of a model's tokenizer and chat template. */
+export const TOKENIZER_FILES = [
   "tokenizer.json",
   "tokenizer.model",
   "tokenizer_config.json",
@@ -21,15 +20,20 @@ export const SIDE_FILES = [
   "chat_template.jinja",
 ] as const;
 
+const GENERATION_CONFIG = "generation_config.json";
+
+/** Files that belong to a model beside its config and weights. */
+export const SIDE_FILES = [GENERATION_CONFIG, ...TOKENIZER_FILES] as const;
+
 export const STORED_AS = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
 
 /** Tensors to store, by name; `values` is read when they are. */
 type HostTensors = Readonly<Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>>;
 
 export interface SaveOptions {
-  /** Folder whose config is taken over, but for the dtype, and whose tokenizer, chat template and so on are copied. */
+  /** Folder whose config is taken over, but for the dtype, and whose generation_config.json is copied. */
   readonly from: string;
-  /** Folder whose files come before those of `from`. @default none */
+  /** Folder of tokenizer and chat template, all of whose files come from there. @default from */
   readonly tokenizerFrom?: string;
   /** What the weights are rounded to (to nearest even). */
   readonly dtype: Dtype;
@@ -46,8 +50,8 @@ export async function saveModel(
     return { name, dtype: stored, shape, chunks: () => [fromFloat32(values, stored)] };
   });
   await replaceFolder(dir, async (partial) => {
-    await copySideFiles(from, partial);
-    if (tokenizerFrom !== from) await copySideFiles(tokenizerFrom, partial);
+    await copySideFiles(from, partial, [GENERATION_CONFIG]);
+    await copySideFiles(tokenizerFrom, partial, TOKENIZER_FILES);
     await writeFile(join(partial, "config.json"), configWithDtype(await textConfigOf(from), dtype));
     await writeCheckpoint(partial, tensors);
   });
@@ -79,11 +83,7 @@ export async function saveAdapter(
   { from, lora, base }: SaveAdapterOptions,
 ): Promise<void> {
   await mkdir(dir, { recursive: true });
-  await copySideFiles(
-    from,
-    dir,
-    SIDE_FILES.filter((name) => name !== "generation_config.json"),
-  );
+  await copySideFiles(from, dir, TOKENIZER_FILES);
   await writeFile(
     join(dir, ADAPTER_CONFIG),
     `${JSON.stringify(adapterConfig(lora, base, EMBEDDING in weights), null, 2)}\n`,

@@ -30,6 +30,23 @@ describe("saveModel", () => {
     }
   });
 
+  test("takes tokenizer and chat template from one folder alone, also where the other has more files", async () => {
+    const own = await newFolder();
+    await writeFile(join(own, "tokenizer.json"), "{}");
+    await writeFile(join(own, "tokenizer_config.json"), '{"chat_template": "its own"}');
+    const dir = join(await newFolder(), "final");
+    await saveModel(dir, {}, { from, tokenizerFrom: own, dtype: "bfloat16" });
+    expect((await readdir(from)).sort()).toContain("chat_template.jinja");
+    expect((await readdir(dir)).sort()).toEqual([
+      "config.json",
+      "generation_config.json",
+      "model.safetensors",
+      "tokenizer.json",
+      "tokenizer_config.json",
+    ]);
+    expect(await readFile(join(dir, "tokenizer_config.json"), "utf8")).toBe('{"chat_template": "its own"}');
+  });
+
   test("rounds to the dtype asked for, and says so in config.json", async () => {
     const dir = join(await newFolder(), "final");
     // bf16 numbers above 1 are 2^-7 apart. Both values lie half-way between two of them, and go to the even one.
