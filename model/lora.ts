@@ -43,7 +43,7 @@ export async function placesOf(dir: string, adapter: string | null = null): Prom
   if (adapter !== null) {
     throw new ModelError(dir, `is an adapter itself, expected the model folder that the adapter ${adapter} is for`);
   }
-  const { path, base } = await readAdapterConfig(dir);
+  const { path, base, baseRevision } = await readAdapterConfig(dir);
   if (base === null) {
     throw new ModelError(
       path,
@@ -53,7 +53,8 @@ export async function placesOf(dir: string, adapter: string | null = null): Prom
   const found = await localBase(dir, base);
   if (found !== null) return { dir: found, adapter: dir };
   const missing = `"base_model_name_or_path" is ${JSON.stringify(base)}, which is no model folder, seen from the adapter nor from here`;
-  const pull = /^[\w.-]+\/[\w.-]+$/.test(base) ? `, or: heddle pull ${base} --out ${base}` : "";
+  const pinned = baseRevision === null ? base : `${base}@${baseRevision}`;
+  const pull = /^[\w.-]+\/[\w.-]+$/.test(base) ? `, or: heddle pull ${pinned} --out ${base}` : "";
   throw new ModelError(path, `${missing}: give the model folder and the adapter each by itself${pull}`);
 }
 

@@ -120,6 +120,8 @@ describe("a model with an adapter", () => {
           "give the model folder and the adapter each by itself, or: heddle pull google/none --out google/none",
       ),
     );
+    await setKeys(path, { revision: "v1.0" });
+    await expect(openModel(dir)).rejects.toThrow("by itself, or: heddle pull google/none@v1.0 --out google/none");
     await setKeys(path, { base_model_name_or_path: null });
     await expect(openModel(dir)).rejects.toThrow(
       new ModelError(path, 'names no "base_model_name_or_path": give the model folder and the adapter each by itself'),
