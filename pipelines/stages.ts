@@ -1,5 +1,5 @@
 /** A stage of a run: once, resumable, its steps in log.jsonl and on the progress bar, its result a model folder. */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { deriveSeed } from "../distill/batches.js";
 import { readRows } from "../distill/data.js";
 import { type EncodedRow, encodePrompts } from "../distill/encode.js";
@@ -115,10 +115,13 @@ export async function runStage(
   return dir;
 }
 
-/** What an adapter calls the model that it is for. */
+/**
+ * What an adapter calls the model that it is for: the path of a folder whole, since one relative to a working directory is
+ * found from no other, and may be a model's name on the hub.
+ */
 function baseOf(init: string): AdapterBase {
   const cached = inCache(init);
-  return cached === null ? { name: init, revision: null } : { name: cached.repo, revision: cached.commit };
+  return cached === null ? { name: resolve(init), revision: null } : { name: cached.repo, revision: cached.commit };
 }
 
 /** The model with a new adapter on it. */

@@ -1,9 +1,9 @@
 /** An adapter from the command line: trained, resumed, used, and refused where a model is needed. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeAll, expect, test } from "vitest";
 import { readLog } from "../../pipelines/run-folder.js";
-import { heddle } from "./command.js";
+import { heddle, newFolder } from "./command.js";
 import {
   completeRun,
   differingFiles,
@@ -45,7 +45,9 @@ test("sft leaves an adapter, the same bits where it was killed, that score takes
   // The model card names the folder.
   expect(differingFiles(join(whole, "sft"), join(killed, "sft"))).toEqual(["README.md"]);
 
-  // The base is named as the config names it: relative to the folder where that is used.
+  // The config says "model", the adapter where that is: it is used from any folder.
+  const { base_model_name_or_path: base } = JSON.parse(readFileSync(join(whole, "sft", "adapter_config.json"), "utf8"));
+  expect(base).toBe(realpathSync(join(cwd, "model")));
   writeRows(join(cwd, "ids.jsonl"), [{ ids: [2, 10, 11, 12] }]);
   const scored = async (out: string, ...model: string[]) => {
     const ended = await heddle(cwd, "score", ...model, "--data", "ids.jsonl", "--out", out);
@@ -54,6 +56,9 @@ test("sft leaves an adapter, the same bits where it was killed, that score takes
   };
   const both = await scored("both.jsonl", "--model", "model", "--adapter", "runs/whole/sft");
   expect(await scored("alone.jsonl", "--model", "runs/whole/sft")).toBe(both);
+  const files = ["--data", join(cwd, "ids.jsonl"), "--out", join(cwd, "elsewhere.jsonl")];
+  await heddle(newFolder(), "score", "--model", join(whole, "sft"), ...files);
+  expect(readFileSync(join(cwd, "elsewhere.jsonl"), "utf8")).toBe(both);
   expect(await scored("base.jsonl", "--model", "model")).not.toBe(both);
 });
 
