@@ -11,7 +11,6 @@ import { type ModelFolder, openFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadParameters } from "../model/loaded.js";
 import { answerOf, DataError, place } from "./data.js";
 import { type EncodedRow, judgedIds } from "./encode.js";
-import { TrainingError } from "./errors.js";
 import { exactMatch } from "./rewards.js";
 
 /** `rl.reward` of the config: 1 where the completion is the row's answer, else 0; or the score of a model. */
@@ -104,6 +103,14 @@ export async function checkRewarded(
 
 const answerOfText = (content: string) => ({ role: "assistant", content });
 
+/** The first `limit` ids without those at the answer's end: what follows the answer, as in `empty`, which has none, stays. */
+function cutAnswer(ids: readonly number[], empty: readonly number[], limit: number): number[] {
+  const prefix = sharedPrefix([ids, empty]);
+  let after = 0;
+  while (after < empty.length - prefix && ids.at(-1 - after) === empty.at(-1 - after)) after++;
+  return [...ids.slice(0, limit - after), ...ids.slice(ids.length - after)];
+}
+
 /** What is rewarded: the text of a completion of a row's prompt. */
 export type Completed = { readonly row: EncodedRow; readonly text: string };
 
@@ -130,11 +137,7 @@ export async function rewarder(
     const sequences = await Promise.all(
       completed.map(async ({ row: { row, read }, text }) => {
         const ids = await judgedIds(folder, row, read, answerOfText(text));
-        if (ids.length <= limit) return ids;
-        throw new TrainingError(
-          `${folder.dir}: a prompt with its completion has ${ids.length} tokens of the reward model, expected at most ` +
-            `${limit}, its max_position_embeddings; lower max_new_tokens`,
-        );
+        return ids.length <= limit ? ids : cutAnswer(ids, await judgedIds(folder, row, read, answerOfText("")), limit);
       }),
     );
     const scores: number[] = [];

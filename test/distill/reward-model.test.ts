@@ -165,7 +165,7 @@ describe("rewarder", () => {
     await expect(rl(policy, reward, placed.slice(0, 1), settings, context)).rejects.toThrow(error);
   });
 
-  test("what is too long for the reward model is refused, at first a prompt, then a completion", async () => {
+  test("what is too long for the reward model is refused where it is a prompt, cut off where it is a completion", async () => {
     const cut = join(await newFolder(), "short");
     await writeRewardModel(teacher, cut);
     await setKeys(join(cut, "config.json"), { max_position_embeddings: 24 });
@@ -182,10 +182,10 @@ describe("rewarder", () => {
     );
     const reward = await loadReward(opened);
     const rewardsOf = await rewarder(reward, [first!], { maxNewTokens: 24 - length, size: 1 });
-    await expect(rewardsOf([{ row: first!, text: "1".repeat(25 - length) }])).rejects.toThrow(
-      `${cut}: a prompt with its completion has 25 tokens of the reward model, expected at most 24, its ` +
-        "max_position_embeddings; lower max_new_tokens",
-    );
+    const of = async (text: string) => (await rewardsOf([{ row: first!, text }]))[0]!;
+    const fits = await of("1".repeat(24 - length));
+    expect(await of(`${"1".repeat(24 - length)}23`)).toBe(fits);
+    expect(await of("1".repeat(23 - length))).not.toBe(fits);
     closeReward(reward);
   });
 });
