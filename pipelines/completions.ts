@@ -11,7 +11,7 @@ import type { EncodedRow } from "./encoded-rows.js";
 import type { TaskContext } from "./events.js";
 import { longestFirst } from "./length-order.js";
 import { type RowWork, writeRows } from "./row-output.js";
-import { cutAtStop, stopTextsOf } from "./stop-strings.js";
+import { stopAt } from "./stop-strings.js";
 
 /** As the flags of `heddle generate` say. */
 export type CompletionOptions = {
@@ -23,7 +23,7 @@ export type CompletionOptions = {
   readonly batchSize: number;
   /** Completions of each row. @default 1 */
   readonly samples?: number;
-  /** Texts that end a completion, as cutAtStop says. @default none */
+  /** Texts that end a completion, as stop-strings.ts says. @default none */
   readonly stop?: readonly string[];
 };
 
@@ -50,7 +50,7 @@ export async function completeRows(
     throw new ModelError(dir, "no tokenizer.json, needed to find --stop in completions");
   }
   const { config, parameters } = await loadParameters(folder);
-  const stopTexts = tokenizer === null || stop.length === 0 ? null : stopTextsOf(tokenizer, stop, config.vocabSize);
+  const stopping = tokenizer === null || stop.length === 0 ? null : stopAt(tokenizer, stop, config.vocabSize);
   try {
     const lengths = rows.map(({ ids }) => ids.length);
     const roomAfter = (length: number) => config.maxPositionEmbeddings - length;
@@ -69,7 +69,7 @@ export async function completeRows(
     const cut = async ({ ids, logprobs }: Completion, most: number): Promise<CompletionOfRow> => {
       const kept = ids.slice(0, most);
       if (tokenizer === null) return { ids: kept, logprobs: logprobs.slice(0, most), text: undefined };
-      const stopped = await cutAtStop(tokenizer, kept, stop);
+      const stopped = stopping === null ? { ids: kept, text: await tokenizer.decode(kept) } : await stopping.cut(kept);
       return { ...stopped, logprobs: logprobs.slice(0, stopped.ids.length) };
     };
     const run: RowWork<EncodedRow>["run"] = async (batch, index) => {
@@ -80,7 +80,7 @@ export async function completeRows(
         maxNewTokens: slots,
         logprobTemperature: 1,
         stopIds,
-        stopTexts,
+        stopTexts: stopping?.texts ?? null,
         seed: deriveSeed(seed, "generate", index),
       });
       const ofRows = await Promise.all(

@@ -1,38 +1,50 @@
-/** Texts that end a completion. */
+/** Texts that end a completion, found by the bytes of its tokens: several may spell one letter. */
 import type { Tokenizer } from "../model/tokenizer.js";
 import { type StopTexts, stopTexts } from "../student/stop-texts.js";
 
-/**
- * A completion cut at the first of the texts `stop` that it comes to: the ids end with the token that completes it, the
- * text ends before it. Of several that one token completes, the one that begins first counts.
- */
-export async function cutAtStop(
-  tokenizer: Tokenizer,
-  ids: readonly number[],
-  stop: readonly string[],
-): Promise<{ ids: number[]; text: string }> {
-  const whole = await tokenizer.decode(ids);
-  if (beginOf(whole, stop) < 0) return { ids: [...ids], text: whole };
-  // The fewest ids whose text holds one: more ids hold it, too.
-  let [without, holding] = [0, ids.length];
-  while (holding - without > 1) {
-    const middle = (without + holding) >> 1;
-    if (beginOf(await tokenizer.decode(ids.slice(0, middle)), stop) < 0) without = middle;
-    else holding = middle;
+export type Stop = {
+  /** The texts as sampling looks for them. */
+  readonly texts: StopTexts;
+  /**
+   * A completion cut at the first of the texts that it comes to: the ids end with the token that completes it, the text
+   * ends before it. Of several that one token completes, the one that begins first counts.
+   */
+  cut(ids: readonly number[]): Promise<{ ids: number[]; text: string }>;
+};
+
+/** What looks for one or more texts in the completions of a model whose vocabulary has `vocabSize` ids. */
+export function stopAt(tokenizer: Tokenizer, stop: readonly string[], vocabSize: number): Stop {
+  const bytesOf = tokenBytes(tokenizer);
+  const needles = stop.map((text) => Buffer.from(text));
+  return {
+    texts: stopTexts(stop, bytesOf, vocabSize),
+    cut: async (ids) => {
+      const bytes = Buffer.concat(ids.map(bytesOf));
+      const found = needles.filter((needle) => bytes.includes(needle));
+      if (found.length === 0) return { ids: [...ids], text: await tokenizer.decode(ids) };
+      const end = Math.min(...found.map((needle) => bytes.indexOf(needle) + needle.length));
+      const last = tokenAt(ids, bytesOf, end - 1);
+      const begins = found.map((needle) => bytes.subarray(0, last.end).indexOf(needle));
+      const begin = Math.min(...begins.filter((at) => at >= 0));
+      // Decoded without the bytes that are cut off: a run of byte tokens that is no text as a whole is none at all.
+      const cut = tokenAt(ids, bytesOf, begin);
+      const text = (await tokenizer.decode(ids.slice(0, cut.before))) + bytes.toString("utf8", cut.begin, begin);
+      return { ids: ids.slice(0, last.before + 1), text };
+    },
+  };
+}
+
+/** The token that holds a byte: how many stand before it, and where its bytes begin and end. */
+function tokenAt(ids: readonly number[], bytesOf: (id: number) => Uint8Array, byte: number) {
+  for (let before = 0, begin = 0; ; before++) {
+    const end = begin + bytesOf(ids[before]!).length;
+    if (end > byte) return { before, begin, end };
+    begin = end;
   }
-  const kept = ids.slice(0, holding);
-  const text = await tokenizer.decode(kept);
-  return { ids: kept, text: text.slice(0, beginOf(text, stop)) };
 }
 
-/** Where the first of the texts begins, or -1. */
-function beginOf(text: string, stop: readonly string[]): number {
-  const begins = stop.map((one) => text.indexOf(one)).filter((begin) => begin >= 0);
-  return begins.length === 0 ? -1 : Math.min(...begins);
-}
-
-/** The texts as sampling looks for them, by the bytes that a vocabulary of Gemma spells its tokens in. */
-export function stopTextsOf(tokenizer: Tokenizer, stop: readonly string[], vocabSize: number): StopTexts {
+/** The bytes that a vocabulary of Gemma spells its tokens in; none of what decodes to nothing. */
+function tokenBytes(tokenizer: Tokenizer): (id: number) => Uint8Array {
   const special = new Set(tokenizer.specialTokens);
   const bytes: Uint8Array[] = [];
   for (const [token, id] of Object.entries(tokenizer.vocabulary())) {
@@ -41,7 +53,7 @@ export function stopTextsOf(tokenizer: Tokenizer, stop: readonly string[], vocab
     bytes[id] =
       byte === undefined ? Buffer.from(token.replaceAll("\u2581", " ")) : Uint8Array.of(Number.parseInt(byte, 16));
   }
-  return stopTexts(stop, (id) => bytes[id] ?? NOTHING, vocabSize);
+  return (id) => bytes[id] ?? NOTHING;
 }
 
 /** Special tokens, and rows of the embedding that have no token. */
