@@ -5,7 +5,7 @@ import { createParameters, type Parameters } from "../model/parameters.js";
 import { parameterShapes } from "../model/shapes.js";
 
 /** 4 layers of width 256. */
-export const studentConfig = (vocabSize: number): ModelConfig => configOf(vocabSize, { layers: 4, heads: 4 });
+export const studentConfig = (vocabSize: number, layers = 4): ModelConfig => configOf(vocabSize, { layers, heads: 4 });
 
 /** 6 layers of width 512. */
 export const teacherConfig = (vocabSize: number): ModelConfig => configOf(vocabSize, { layers: 6, heads: 8 });

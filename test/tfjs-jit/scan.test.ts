@@ -1,5 +1,5 @@
 import { eachOf, jit, scan, tf, Variable, whileLoop } from "tfjs-jit";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { native } from "../../tfjs-jit/src/native.js";
 
 const values = (tensor: tf.Tensor) => [...tensor.dataSync()];
@@ -164,6 +164,15 @@ describe("the gradient of scan", () => {
       )(a);
     // c = b^3 + b^2 + b + 1 at b = 2a = 2, and of c^2 by a: 2 c (3 b^2 + 2 b + 1) 2.
     expect(both((a) => [f(a!)], scalar(1))).toEqual([[2 * 15 * (12 + 4 + 1) * 2]]);
+  });
+
+  test("by rows of one number, which are made in the loop", () => {
+    const products = (value: tf.Tensor) =>
+      tf.grad((x: tf.Tensor) => scan((c: tf.Tensor, x) => [c.add(x.mul(c)), x.sum()], value, x)[0].sum())(
+        tf.fill([3, 2], 1),
+      );
+    // c = v (1 + x0) (1 + x1) (1 + x2), x = 1: dc/dx = 4 v.
+    expect(both((v) => [products(v!)], tf.tensor1d([1, 3]))).toEqual([[4, 12, 4, 12, 4, 12]]);
   });
 
   test("of a scan whose carry is empty: the rows each by itself", () => {
@@ -386,6 +395,28 @@ describe("scan over a list of tensors, which are not stacked", () => {
     const loss = (x: tf.Tensor, w: tf.Tensor) =>
       scan((c: tf.Tensor, { x, w }) => [c.mul(x).mul(w), null], scalar(2), { x, w: eachOf([w]) })[0] as tf.Scalar;
     expect(both((x, w) => tf.grads(loss)([x!, w!]), tf.tensor1d([3]), scalar(5))).toEqual([[10], [6]]);
+  });
+
+  test("of eleven tensors takes each in its turn", () => {
+    const eleven = Array.from({ length: 11 }, (_, i) => scalar(i));
+    const number = (reverse: boolean) => (xs: tf.Tensor[]) =>
+      scan((c: tf.Tensor, x) => [c.mul(0.5).add(x), x.square()], scalar(0), eachOf(xs), { reverse });
+    for (const reverse of [false, true]) {
+      const halves = eleven.map((_, i) => i * 0.5 ** (reverse ? i : 10 - i)).reduce((a, b) => a + b);
+      const [c, ys] = both((...xs) => number(reverse)(xs), ...eleven);
+      expect(c![0]).toBeCloseTo(halves, 5);
+      expect(ys).toEqual([0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100]);
+    }
+    const last = (...xs: tf.Tensor[]) => number(false)(xs)[0] as tf.Scalar;
+    expect(both((...xs) => tf.grads(last)(xs), ...eleven)).toEqual(eleven.map((_, i) => [0.5 ** (10 - i)]));
+  });
+
+  test("does not hand each of n tensors to n branches", () => {
+    const placeholder = vi.spyOn(native, "graphPlaceholder");
+    const list = Array.from({ length: 128 }, () => scalar(1));
+    jit(() => scan((c: tf.Tensor, x) => [c.add(x), null], scalar(0), eachOf(list)))();
+    expect(placeholder.mock.calls.length).toBeLessThan(128 ** 2 / 4);
+    placeholder.mockRestore();
   });
 
   test("needs one shape and dtype, and a tensor or a list at each leaf", () => {

@@ -1,9 +1,9 @@
 // What scan runs over: tensors stacked along axis 0, or lists of tensors that are left where they are.
 
 import { switchCase } from "./control-flow.js";
-import { describe, tf } from "./native.js";
-import { dynamicSlice } from "./ops.js";
-import { inner, symbolOf, type Trace, tensorOf } from "./trace.js";
+import { describe, native, nativeDtype, tf } from "./native.js";
+import { dynamicSlice, int32, op } from "./ops.js";
+import { inner, symbolOf, type Trace, tensorOf, typeAttribute } from "./trace.js";
 import { leavesOf } from "./tree.js";
 
 /** Tensors of one shape and dtype, as the rows of one that does not exist. */
@@ -61,19 +61,45 @@ export function unstackRows(source: Source): readonly tf.Tensor[] {
 /** A row of each source within the traced body of a loop; the tensors are those of `outer`, which traces around it. */
 export function rowAt(outer: Trace, inside: Trace, sources: readonly Source[], row: tf.Tensor): tf.Tensor[] {
   // Not the tensors themselves: foreign to the body is then only what scan's fn refers to.
-  const own = (tensor: tf.Tensor) => tensorOf(inside, inner(inside, symbolOf(outer, tensor)));
-  const lists = sources.filter((source) => source instanceof Rows).map(({ tensors }) => tensors.map(own));
-  // All lists at once: a choice has a function for each row.
-  const picked =
-    lists.length === 0
-      ? []
-      : switchCase(
-          row,
-          lists[0]!.map((_, n) => () => lists.map((list) => list[n]!)),
-        );
+  const own = (symbol: number) => tensorOf(inside, inner(inside, symbol));
+  const lists = sources
+    .filter((source) => source instanceof Rows)
+    .map(({ tensors }) => tensors.map((tensor) => own(symbolOf(outer, tensor))));
+  const picked = lists.length === 0 ? [] : pick(lists, row);
   return sources.map((source) => {
     if (source instanceof Rows) return picked.shift()!;
     const size = source.shape.slice(1);
-    return dynamicSlice(own(source), [row, ...size.map(() => 0)], [1, ...size]).reshape(size);
+    const symbol = symbolOf(outer, source);
+    const { fill } = outer.symbols.get(symbol)!;
+    // A row of what is one number everywhere is made here: no stack of it has to be there.
+    if (fill !== null) return fillOf(size, own(fill));
+    return dynamicSlice(own(symbol), [row, ...size.map(() => 0)], [1, ...size]).reshape(size);
   });
 }
+
+const fillOf = (shape: readonly number[], value: tf.Tensor): tf.Tensor => {
+  const attributes = [typeAttribute("T", nativeDtype(value)), typeAttribute("index_type", native.TF_INT32)];
+  return op("Fill", attributes, [int32(shape), value])[0]!;
+};
+
+/**
+ * The tensors of a row of all lists at once. A choice has a function for each branch, which is handed what any of them
+ * refers to: many rows are chosen from in two steps, so that this does not grow with their square.
+ */
+function pick(lists: readonly (readonly tf.Tensor[])[], row: tf.Tensor): tf.Tensor[] {
+  const rows = lists[0]!.length;
+  const step = Math.ceil(Math.sqrt(rows));
+  const branch = (n: number) => () => lists.map((list) => list[n]!);
+  if (rows <= 2 * step) return switchCase(row, range(rows).map(branch));
+  const group = row.floorDiv(tf.scalar(step, "int32"));
+  const within = row.sub(group.mul(tf.scalar(step, "int32")));
+  return switchCase(
+    group,
+    range(Math.ceil(rows / step)).map((g) => {
+      const own = range(Math.min(step, rows - g * step)).map((n) => branch(g * step + n));
+      return () => switchCase(within, own);
+    }),
+  );
+}
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, n) => n);

@@ -27,8 +27,8 @@ export type Capture =
       op: string;
     };
 
-/** A tensor of a trace. `about` is the op that made it, for messages. */
-type Symbol = { readonly node: GraphNode; readonly about: string };
+/** A tensor of a trace. `about` is the op that made it, for messages; `fill` the scalar that all its elements are. */
+type Symbol = { readonly node: GraphNode; readonly about: string; readonly fill: number | null };
 
 /** The value of a Variable within a root trace: read once, written once at the end. */
 type VariableState = { readonly resource: number; readonly read: number; value: number };
@@ -98,14 +98,14 @@ export function record<R>(what: string, root: string, body: (trace: Trace) => R,
 }
 
 /** Gives a node a symbol. A shape that is not known now cannot be compiled. */
-export function addSymbol(trace: Trace, node: GraphNode, about: string): number {
+export function addSymbol(trace: Trace, node: GraphNode, about: string, fill: number | null = null): number {
   if (node.shape === null || node.shape.includes(-1))
     throw new Error(
       `${trace.what}: the shape of op ${about} depends on data, which a compiled function cannot have; ` +
         "use a fixed size with a mask, or compute it outside",
     );
   const id = nextSymbol--;
-  trace.symbols.set(id, { node, about });
+  trace.symbols.set(id, { node, about, fill });
   return id;
 }
 
@@ -131,7 +131,8 @@ export function addOp(
     inputs.map((input) => (typeof input === "number" ? nodeOf(input) : input.map(nodeOf))),
     controls.map(nodeOf),
   );
-  return nodes.map((node) => addSymbol(trace, node, type));
+  const fill = type === "Fill" ? (inputs[1] as number) : null;
+  return nodes.map((node) => addSymbol(trace, node, type, fill));
 }
 
 /** A new input of the trace's graph. */
