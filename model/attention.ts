@@ -99,13 +99,13 @@ export const seenIn = (type: LayerType, { views }: Queries, caches: readonly Lay
 
 /** values[index], of any shape; an index of -1 gives any value. */
 const at = <T extends tf.Tensor>(values: tf.Tensor1D, index: T): T =>
-  gatherRows(values.reshape([-1, 1]), index.relu()).reshape(index.shape) as T;
+  gatherRows(values.reshape([-1, 1]), tf.maximum(index, tf.scalar(0, "int32"))).reshape(index.shape) as T;
 
 /** Heads of a list of tokens into the grid, where padding holds any token's. */
 export function spread(x_MNH: tf.Tensor3D, { token_BT }: Layout): tf.Tensor4D {
   const [M, N, H] = x_MNH.shape;
   const [B, T] = token_BT.shape;
-  const first_B1T = token_BT.relu().mul(tf.scalar(N, "int32")).reshape([B, 1, T]);
+  const first_B1T = tf.maximum(token_BT, tf.scalar(0, "int32")).mul(tf.scalar(N, "int32")).reshape([B, 1, T]);
   const row_BNT = first_B1T.add(tf.range(0, N, 1, "int32").reshape([1, N, 1]));
   return gatherRows(x_MNH.reshape([M * N, H]), row_BNT);
 }

@@ -1,7 +1,9 @@
 /** One optimiser step on Variables: gradient, clipping, AdamW, all updated in place. */
 import { dynamicSlice, type Index, jit, tf, type Variable } from "tfjs-jit";
+import type { Segment } from "../model/compute.js";
 import type { Weights } from "../model/forward.js";
 import { type Parameters, readParameters } from "../model/parameters.js";
+import { layerOf } from "../model/shapes.js";
 import { adamwUpdate } from "./adamw.js";
 import { clipFactor, globalNorm } from "./clip.js";
 import { dropoutWeights } from "./lora.js";
@@ -41,8 +43,8 @@ export type StepResult = {
  *
  * It learns from one of a step's micro-batches, of which there may be one only; their losses add up to that of the step.
  * All but the last come without an optimiser: their gradient is kept. The step is one compiled call, unless the layers
- * are in loops: then the optimiser is one of its own for each shape, called for each parameter, since a program with an
- * update of every parameter would grow with the layers.
+ * are in loops: then the optimiser is one of its own, called for each layer, since a program with an update of every
+ * parameter would grow with the layers.
  */
 export function trainingStep<A extends readonly unknown[]>(
   name: string,
@@ -76,13 +78,16 @@ export function trainingStep<A extends readonly unknown[]>(
     average: Average | null = null,
   ): StepResult => {
     const { segments } = trainable;
-    if (segments === null) return whole(trainable, args, optimiser, average);
-    const { loss, gradNorm, gradients } = gradient(trainable, args, optimiser !== null);
+    // A program reads all the state that it is given.
+    const model = { ...trainable, m: {}, v: {} };
+    if (segments === null) return whole(optimiser === null ? model : trainable, args, optimiser, average);
+    const { loss, gradNorm, gradients } = gradient(model, args, optimiser !== null);
     if (optimiser === null || gradNorm === null) return { loss, gradNorm: null };
-    for (const parameter of Object.keys(trainable.parameters)) {
-      const { name, row } = placeOf(parameter, segments);
+    for (const { row, parameters } of byRow(trainable, segments)) {
       const index = row === null ? null : tf.scalar(row, "int32");
-      update(stateOf(trainable, parameter, average), gradients[name]!, index, gradNorm, optimiser);
+      const states = parameters.map(({ parameter }) => stateOf(trainable, parameter, average));
+      const places = parameters.map(({ place }) => gradients[place]!);
+      update(states, places, index, gradNorm, optimiser);
       index?.dispose();
     }
     tf.dispose(gradients);
@@ -179,14 +184,29 @@ function updateParameter(
 
 const update = jit(
   (
-    state: ParameterState,
-    gradient: tf.Tensor,
+    states: readonly ParameterState[],
+    gradients: readonly tf.Tensor[],
     row: tf.Tensor | null,
     gradNorm: tf.Scalar,
     optimiser: Optimiser,
   ): null => {
-    updateParameter(state, gradient, row, gradNorm, optimiser);
+    for (const [i, state] of states.entries()) updateParameter(state, gradients[i]!, row, gradNorm, optimiser);
     return null;
   },
   { name: "adamw" },
 );
+
+type Row = { readonly row: number | null; readonly parameters: { parameter: string; place: string }[] };
+
+/** What learns, by layer: the parameters whose gradients are in one row of one segment's, and those that have their own. */
+function byRow({ parameters }: Trainable, segments: readonly Segment[]): Iterable<Row> {
+  const rows = new Map<string, Row>();
+  for (const parameter of Object.keys(parameters)) {
+    const { name: place, row } = placeOf(parameter, segments);
+    const key = row === null ? "" : `${layerOf(parameter)!.layer}`;
+    const own = rows.get(key) ?? { row, parameters: [] };
+    own.parameters.push({ parameter, place });
+    rows.set(key, own);
+  }
+  return rows.values();
+}

@@ -33,7 +33,10 @@ export function promptsOf(cache: Cache, prompts: Block, config: ModelConfig): Pr
   const pick = (x_BKPH: tf.Tensor4D): tf.Tensor4D => {
     const [, K, , H] = x_BKPH.shape;
     const first_BK1 = tf.range(0, B * K * P, P, "int32").reshape([B, K, 1]);
-    return gatherRows(x_BKPH.reshape([-1, H]), first_BK1.add(slot_BS.relu().reshape([B, 1, recent])));
+    return gatherRows(
+      x_BKPH.reshape([-1, H]),
+      first_BK1.add(tf.maximum(slot_BS, tf.scalar(0, "int32")).reshape([B, 1, recent])),
+    );
   };
   return {
     cache: cache.map(({ k_BKHS, v_BKSH }, layer) =>

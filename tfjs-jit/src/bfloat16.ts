@@ -40,6 +40,13 @@ export const toDtypeOf = (other: tf.Tensor, x: tf.Tensor): tf.Tensor =>
 
 /** Zeros of TensorFlow's dtype of that number. Not tf.zeros, which makes them in JavaScript first: stacks are large. */
 export function zerosOf(dtype: number, shape: readonly number[]): tf.Tensor {
+  const trace = currentTrace();
+  // TensorFlow computes Fill once before it compiles, and copies what comes out from graph to graph.
+  if (trace?.usesXla) {
+    const attributes = [typeAttribute("dtype", dtype), { name: "init", type: native.TF_ATTR_BOOL, value: true }];
+    const sizes = tf.tensor1d([...shape], "int32");
+    return tensorOf(trace, addOp(trace, "Empty", attributes, [symbolOf(trace, sizes)])[0]!);
+  }
   if (dtype === native.TF_BFLOAT16) return toBfloat16(tf.fill([...shape], 0));
   const name = dtypeName(dtype) as "float32" | "int32" | "bool";
   return name === "bool" ? tf.zeros([...shape], name) : tf.fill([...shape], 0, name);

@@ -44,6 +44,10 @@ export type Trace = {
   readonly symbols: Map<number, Symbol>;
   /** Data ids of tensors made from JavaScript values meanwhile: constants. */
   readonly written: WeakSet<object>;
+  /** By type, attributes and inputs: the symbols of the outputs. An op is recorded once. */
+  readonly ops: Map<string, number[]>;
+  /** By dtype, shape and values. */
+  readonly constants: Map<string, number>;
   /** By data id, and by the enclosing trace's symbol: the symbol in this graph. */
   readonly known: Map<object | number, number>;
   /** Root: hidden inputs with their symbols. Nested: the parent's symbols with theirs. */
@@ -79,6 +83,8 @@ export function record<R>(what: string, root: string, body: (trace: Trace) => R,
     graph: native.graphCreate(),
     symbols: new Map(),
     written: new WeakSet(),
+    ops: new Map(),
+    constants: new Map(),
     known: new Map(),
     captures: [],
     foreign: new Set(),
@@ -115,7 +121,13 @@ export function tensorOf(trace: Trace, id: number): tf.Tensor {
   return backend.createOutputTensor({ id, dtype: node.dtype, shape: node.shape! });
 }
 
-/** Records one op; inputs are symbols of this trace. Gives the symbols of its outputs. */
+/** Two of them on the same tensors are two moments. */
+const BARRIER = "XlaOptimizationBarrier";
+
+/**
+ * Records one op; inputs are symbols of this trace. Gives the symbols of its outputs: of an op that is recorded already, as
+ * it is, those that it has.
+ */
 export function addOp(
   trace: Trace,
   type: string,
@@ -123,6 +135,9 @@ export function addOp(
   inputs: Inputs,
   controls: readonly number[] = [],
 ): number[] {
+  const key = type === BARRIER || controls.length > 0 ? null : JSON.stringify([type, attributes, inputs]);
+  const known = key === null ? undefined : trace.ops.get(key);
+  if (known !== undefined) return known;
   const nodeOf = (id: number) => trace.symbols.get(id)!.node.id;
   const nodes = native.graphOp(
     trace.graph,
@@ -132,7 +147,9 @@ export function addOp(
     controls.map(nodeOf),
   );
   const fill = type === "Fill" ? (inputs[1] as number) : null;
-  return nodes.map((node) => addSymbol(trace, node, type, fill));
+  const symbols = nodes.map((node) => addSymbol(trace, node, type, fill));
+  if (key !== null) trace.ops.set(key, symbols);
+  return symbols;
 }
 
 /** A new input of the trace's graph. */
@@ -192,15 +209,21 @@ function isConstant(trace: Trace, dataId: object): boolean {
   return data.dtype === native.TF_INT32 && sizeOf(data.shape) <= MAX_OUTER_CONSTANT && variableWith(dataId) === null;
 }
 
+const textOf = (value: number): string => (Object.is(value, -0) ? "-0" : `${value}`);
+
 /** The value of a tensor as constants of the graph; equal values (tf.zeros, tf.ones) as one value that is filled in. */
 function addConstant(trace: Trace, dataId: object): number {
   const { shape, dtype, values, id } = backend.tensorMap.get(dataId);
   const constant = (of: number) => addSymbol(trace, native.graphConstant(trace.graph, of), "Const");
   if (values === null) return constant(id);
-  const upload = (sizes: number[], type: number, numbers: unknown) => {
+  const upload = (sizes: number[], type: number, numbers: ArrayLike<number>) => {
+    const key = numbers.length > MAX_OUTER_CONSTANT ? null : `${type} ${sizes}: ${Array.from(numbers, textOf)}`;
+    const known = key === null ? undefined : trace.constants.get(key);
+    if (known !== undefined) return known;
     const tensor = native.createTensor(sizes, type, numbers);
     const symbol = constant(tensor);
     native.deleteTensor(tensor);
+    if (key !== null) trace.constants.set(key, symbol);
     return symbol;
   };
   const typed = values as Float32Array;
