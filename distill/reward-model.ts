@@ -4,9 +4,9 @@
  */
 import { join } from "node:path";
 import { sharedPrefix, sizesOfBatch } from "../model/batch.js";
-import { finiteScores, labelScores } from "../model/classify.js";
+import { labelScores } from "../model/classify.js";
 import type { ComputeDtype } from "../model/compute.js";
-import { ModelError } from "../model/errors.js";
+import { finite, ModelError } from "../model/errors.js";
 import { type ModelFolder, openFolder } from "../model/load.js";
 import { disposeModel, type LoadedModel, loadParameters } from "../model/loaded.js";
 import { answerOf, DataError, place } from "./data.js";
@@ -147,7 +147,7 @@ export async function rewarder(
       const batch = labelScores(parameters, config, filled, sizesOfBatch(filled, likely));
       some.forEach((_, i) => {
         const { row } = completed[begin + i]!.row;
-        scores.push(...finiteScores(folder.dir, row[place] ?? "row", batch[i]!));
+        scores.push(...finite(folder.dir, `the score of ${row[place] ?? "row"}`, batch[i]!));
       });
     }
     return scores;

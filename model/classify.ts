@@ -6,7 +6,6 @@
 import { tf } from "tfjs-jit";
 import { listPrompts, type Sizes } from "./batch.js";
 import type { ModelConfig } from "./config.js";
-import { ModelError } from "./errors.js";
 import { hiddenStates } from "./forward.js";
 import { type Parameters, readParameters } from "./parameters.js";
 import { jitForward, type ListTensors, listTensors } from "./scoring.js";
@@ -28,19 +27,6 @@ export function labelScores(
     const labels = config.numLabels!;
     return sequences.map((_, row) => scores_BL.slice(row * labels, (row + 1) * labels));
   });
-}
-
-/**
- * What the model in `dir` said of `row`.
- * @throws ModelError where a score is NaN or infinite: nothing can be learned from it, and JSON would make it null
- */
-export function finiteScores(dir: string, row: string, scores: Float32Array): number[] {
-  const wrong = scores.find((score) => !Number.isFinite(score));
-  if (wrong === undefined) return [...scores];
-  throw new ModelError(
-    dir,
-    `the score of ${row} is ${wrong}, expected a finite number: the model's activations overflow; set dtype float32, or take another model`,
-  );
 }
 
 const lastScores = jitForward(

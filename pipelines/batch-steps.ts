@@ -1,4 +1,5 @@
 /** Work that goes through rows in batches, as steps that a progress display follows. */
+import { finite } from "../model/errors.js";
 import type { TaskContext } from "./events.js";
 
 /**
@@ -30,12 +31,9 @@ export async function runBatches<T>(
 }
 
 /**
- * Log-probabilities for a line of JSON, with the nine digits that tell a float32 from its neighbours.
- * @throws RangeError if one is no number, which JSON would turn into null: `what` says whose it is.
+ * Log-probabilities of a row by the model in `dir` for a line of JSON, with the nine digits that tell a float32 from its
+ * neighbours.
+ * @throws ModelError if one is not finite
  */
-export function jsonLogprobs(logprobs: Iterable<number>, what: string): number[] {
-  return Array.from(logprobs, (value, i) => {
-    if (Number.isFinite(value)) return Number(value.toPrecision(9));
-    throw new RangeError(`${what}: the log-probability of token ${i} is ${value}: the model's activations overflow`);
-  });
-}
+export const jsonLogprobs = (dir: string, row: string, logprobs: Iterable<number>): number[] =>
+  finite(dir, `a log-probability of ${row}`, logprobs).map((value) => Number(value.toPrecision(9)));

@@ -124,7 +124,7 @@ async function chooseRows(
       const scores = await scoreRequests(parameters, config, requests, sizes, context);
       const results = batch.map(({ row: { row, choices } }) => {
         const sums = scores.splice(0, choices.length).map((logprobs) => logprobs.reduce((sum, one) => sum + one, 0));
-        const loglikelihoods = jsonLogprobs(sums, row[place]!);
+        const loglikelihoods = jsonLogprobs(folder.dir, row[place]!, sums);
         return asLine(row, judge(row.choices as string[], row.answer as string | number, loglikelihoods));
       });
       return { results, tokens: requests.reduce((sum, { ids }) => sum + ids.length, 0) };

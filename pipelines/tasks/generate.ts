@@ -46,7 +46,7 @@ export async function run(
     completions
       .map(({ ids, logprobs, text: completion }, sample) => {
         if (out === null) return `${completion}\n`;
-        const made = { completion, completion_ids: ids, logprobs: jsonLogprobs(logprobs, row[place]!) };
+        const made = { completion, completion_ids: ids, logprobs: jsonLogprobs(folder.dir, row[place]!, logprobs) };
         return `${JSON.stringify({ ...row, ...(samples === 1 ? {} : { sample }), ...made })}\n`;
       })
       .join("");

@@ -1,7 +1,8 @@
 /** The work of `heddle score` with a model for sequence classification: a score for each label, of every row. */
 import { place } from "../../distill/data.js";
 import { sizesOf } from "../../model/batch.js";
-import { finiteScores, labelScores } from "../../model/classify.js";
+import { labelScores } from "../../model/classify.js";
+import { finite } from "../../model/errors.js";
 import type { ModelFolder } from "../../model/load.js";
 import { loadParameters } from "../../model/loaded.js";
 import { disposeParameters } from "../../model/parameters.js";
@@ -50,7 +51,7 @@ export async function scoreLabels(
     );
     const results = batch.map(
       ({ row: { row, ids } }, i) =>
-        `${JSON.stringify({ ...row, ids, scores: finiteScores(folder.dir, row[place]!, scores[i]!) })}\n`,
+        `${JSON.stringify({ ...row, ids, scores: finite(folder.dir, `the score of ${row[place]}`, scores[i]!) })}\n`,
     );
     return { results, tokens: batch.reduce((sum, { row: { ids } }) => sum + ids.length, 0) };
   };

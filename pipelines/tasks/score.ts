@@ -82,7 +82,7 @@ export async function run(
           const scores = await scoreRequests(parameters, config, requests, sizes, context);
           const results = batch.map(({ place: at, row: { row, ids } }) => {
             const own = scores.splice(0, parts[at]!.length).flatMap((logprobs) => [...logprobs]);
-            return `${JSON.stringify({ ...row, ids, logprobs: [null, ...jsonLogprobs(own, row[place]!)] })}\n`;
+            return `${JSON.stringify({ ...row, ids, logprobs: [null, ...jsonLogprobs(folder.dir, row[place]!, own)] })}\n`;
           });
           return { results, tokens: batch.reduce((sum, { row: { ids } }) => sum + ids.length, 0) };
         },

@@ -6,7 +6,7 @@ import { tf } from "tfjs-jit";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { openModel } from "../../model/load.js";
 import { run } from "../../pipelines/tasks/score.js";
-import { copyOf } from "../model/folder.js";
+import { changedCheckpoint, copyOf } from "../model/folder.js";
 import { fixture, readGolden } from "../model/golden.js";
 import { heddle, heddleReading, readJsonl, rowsFile, taskContext } from "./command.js";
 
@@ -173,6 +173,28 @@ describe("a bad row is one error, before anything is written", () => {
     expect(await complaint([{ ids: [2] }, { prompt: "1+1=" }], tiny)).toBe(
       `FILE:2: ${join(tiny, "tokenizer.json")}: no such file, needed to turn text into token ids`,
     );
+  });
+});
+
+test("a log-probability that is no number ends it, and names the row", async () => {
+  const model = await changedCheckpoint("arithmetic/teacher", (tensors) =>
+    tensors.map(({ name, shape, data, ...tensor }) =>
+      name === "model.norm.weight"
+        ? {
+            name,
+            shape,
+            dtype: "F32",
+            data: new Uint8Array(Float32Array.from({ length: shape[0]! }, () => 3e38).buffer),
+          }
+        : { name, shape, data, ...tensor },
+    ),
+  );
+  const { data, out } = rowsFile([{ ids: [2] }, { ids: [2, 5, 9] }]);
+  await expect(run({ model, data, out, batchSize: 2, system: "error" }, taskContext())).rejects.toMatchObject({
+    name: "ModelError",
+    message:
+      `${model}: a log-probability of ${data}:2 is NaN, expected a finite number: the model's activations overflow; ` +
+      "set dtype float32, or take another model",
   });
 });
 
