@@ -2,6 +2,7 @@
 import { type FileTensor, openSafetensors, type SafetensorsFile, toFloat32 } from "safetensors-ts";
 import { tf } from "tfjs-jit";
 import type { Adapter } from "./adapter.js";
+import { hostValues } from "./parameters.js";
 
 export interface MergedAdapter {
   readonly file: SafetensorsFile;
@@ -41,12 +42,7 @@ function changeBy(a: tf.Tensor2D, b: tf.Tensor2D, scale: number): Change {
     addTo: (values, begin) => {
       const first = Math.floor(begin / columns);
       const rows = Math.ceil((begin + values.length) / columns) - first;
-      const change = tf.tidy(() =>
-        tf
-          .matMul(b.slice([first, 0], [rows, rank]), a)
-          .mul(scale)
-          .dataSync(),
-      );
+      const change = hostValues(() => tf.matMul(b.slice([first, 0], [rows, rank]), a).mul(scale));
       const offset = begin - first * columns;
       for (let i = 0; i < values.length; i++) values[i]! += change[offset + i]!;
     },

@@ -57,8 +57,16 @@ export const copyParameters = (parameters: Parameters): Parameters =>
 export const readParameters = (parameters: Parameters): Weights => mapValues(parameters, (variable) => variable.read());
 
 /** The value in host memory. */
-export const downloadTensor = (variable: Variable): Float32Array =>
-  tf.tidy(() => variable.read().dataSync() as Float32Array);
+export const downloadTensor = (variable: Variable): Float32Array => hostValues(() => variable.read());
+
+/** The values of what `make` gives, which is freed. tf.tidy would go through an array that it returned, key by key. */
+export function hostValues(make: () => tf.Tensor): Float32Array {
+  const values: Float32Array[] = [];
+  tf.tidy(() => {
+    values.push(make().dataSync() as Float32Array);
+  });
+  return values[0]!;
+}
 
 /** Sets the values from host memory; both have the same names. */
 export function uploadParameters(parameters: Parameters, values: HostTensors): void {

@@ -3,7 +3,7 @@ import { randomUniform, tf, toFloat32, type Variable } from "tfjs-jit";
 import type { ModelConfig } from "../model/config.js";
 import type { Weights } from "../model/forward.js";
 import { isLoraMatrix, type LoraSettings, loraNames, loraScale, loraShapes, loraTargets } from "../model/lora.js";
-import { type HostTensors, type Parameters, variableOf } from "../model/parameters.js";
+import { type HostTensors, hostValues, type Parameters, variableOf } from "../model/parameters.js";
 import { dequantised, isQuantised, matrixOf, partNames } from "../model/quantised.js";
 import { parameterShapes } from "../model/shapes.js";
 
@@ -64,7 +64,7 @@ export const mergedTensors = (config: ModelConfig, parameters: Parameters): Host
       {
         shape,
         get values() {
-          return tf.tidy(() => merged(parameters, name).dataSync() as Float32Array);
+          return hostValues(() => merged(parameters, name));
         },
       },
     ]),

@@ -35,6 +35,12 @@ describe("clipping", () => {
     expect([...numbers(norm), ...numbers(clipped[0])]).toEqual([0, 0, 0, 0]);
   });
 
+  test("has the norm of rows of any size: of 64, 96 and 33 twos", () => {
+    const norm = (...given: tf.Tensor[]) => globalNorm(given);
+    const twos = [tf.fill([2, 32], 2), tf.fill([96], 2), tf.fill([3, 11], 2)];
+    for (const of of [norm, jit(norm)]) expect(numbers(of(...twos))[0]).toBeCloseTo(Math.sqrt(4 * 193), 5);
+  });
+
   test("says and does the same when compiled", () => {
     const { clipped, norm } = jit((...given: tf.Tensor[]) => clip(given, 1))(...gradients);
     expect(numbers(norm)[0]).toBeCloseTo(13, 5);
