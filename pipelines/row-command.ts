@@ -12,7 +12,7 @@ Rows, one JSON object a line:
 
 const resumeHelp = `
 Interrupted, by Ctrl-C (exit code 75) or by a kill, a command with --out FILE that is given again goes on at the first
-batch of rows that is not whole in FILE.partial, and ends with the same bytes. Other flags, rows or models begin anew.`;
+batch of rows that is not whole in FILE.partial, and ends with the same bytes. With other flags, rows or models it is refused: remove FILE.partial to start over.`;
 
 /** What a model that is used is kept and computed in. */
 export const dtypeOption = () =>

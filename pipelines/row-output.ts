@@ -3,7 +3,17 @@
  * OUT, stand OUT.partial, the results so far in the order in which they were computed, and OUT.partial.json, what they
  * depend on.
  */
-import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, readSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { isDiskFull } from "../model/disk.js";
 import { runBatches } from "./batch-steps.js";
 import { UserError } from "./errors.js";
@@ -45,7 +55,7 @@ export async function writeRows<T>(work: RowWork<T>, context: TaskContext): Prom
     });
     return;
   }
-  const partial = await openPartial(out, work, context);
+  const partial = await openPartial(out, work);
   try {
     const step = async (batch: readonly Placed<T>[], index: number) => {
       const { results, tokens } = await run(batch, index);
@@ -72,24 +82,20 @@ type Partial = {
   close(): void;
 };
 
-async function openPartial<T>(
-  out: string,
-  { identity, rows, size, linesPerRow }: RowWork<T>,
-  { emit }: TaskContext,
-): Promise<Partial> {
+async function openPartial<T>(out: string, { identity, rows, size, linesPerRow }: RowWork<T>): Promise<Partial> {
   const [path, about] = [`${out}.partial`, `${out}.partial.json`];
   const release = await takeLock(`${out}.lock`, { what: out, other: "--out" });
   removeLeftovers(out);
   const remove = () => {
     for (const name of [path, about]) rmSync(name, { force: true });
   };
-  const before = existsSync(path) ? changes(about, identity) : [];
-  if (before === null || before.length > 0) {
-    const why =
-      before === null ? `has no ${about} that says what it is of` : `was made with other ${before.join(", ")}`;
-    emit({ type: "note", text: `${path} ${why}: begins anew` });
-    remove();
-  }
+  if (existsSync(path) && statSync(path).size > 0) {
+    const why = differsFrom(about, identity);
+    if (why !== null) {
+      release();
+      throw new UserError(`${path}: holds rows ${why}set another --out, or remove it to start over`);
+    }
+  } else remove();
   // A kill between the two leaves no rows, and they are then of these parameters.
   if (!existsSync(path)) writeFileAtomic(about, `${JSON.stringify(identity)}\n`);
   const file = openSync(path, "a+");
@@ -135,16 +141,17 @@ async function openPartial<T>(
   };
 }
 
-/** The keys whose values differ from those in a file, or null where it does not tell. */
-function changes(about: string, identity: Identity): string[] | null {
+/** What is to be said where a file does not tell of this identity, or null where it does. */
+function differsFrom(about: string, identity: Identity): string | null {
   let was: Identity;
   try {
     was = JSON.parse(readFileSync(about, "utf8")) as Identity;
   } catch {
-    return null;
+    return `of what ${about} should say and does not: `;
   }
   const keys = [...new Set([...Object.keys(was), ...Object.keys(identity)])];
-  return keys.filter((key) => JSON.stringify(was[key]) !== JSON.stringify(identity[key]));
+  const other = keys.filter((key) => JSON.stringify(was[key]) !== JSON.stringify(identity[key]));
+  return other.length === 0 ? null : `that were made with other ${other.join(", ")}: give what was given to go on, `;
 }
 
 const CHUNK = 2 ** 20;

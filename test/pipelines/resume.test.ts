@@ -45,7 +45,7 @@ test.each<[string, string[]]>([
   expect(readdirSync(dir).sort()).toEqual(["alone.jsonl", "out.jsonl", "rows.jsonl"]);
 });
 
-test("another model begins anew", async () => {
+test("another model does not go on, and what was computed stays", async () => {
   const { dir, out } = rowsFile(sums.slice(0, 64));
   const args = ["--data", "rows.jsonl", "--out", "out.jsonl", "--batch-size", "1"];
   const child = startHeddle(dir, "score", "--model", teacher, ...args);
@@ -53,7 +53,15 @@ test("another model begins anew", async () => {
   while (sizeOf(`${out}.partial`) === 0) await sleep(5);
   child.kill("SIGKILL");
   await ended;
-  const { code, stderr } = await heddle(dir, "score", "--model", fixture("arithmetic/student"), ...args);
-  expect(code).toBe(0);
-  expect(stderr).toMatch(/^out\.jsonl\.partial was made with other model: begins anew\nscore: 64 steps\n/);
+  const before = readFileSync(`${out}.partial`);
+  expect(await heddle(dir, "score", "--model", fixture("arithmetic/student"), ...args)).toEqual({
+    code: 2,
+    stdout: "",
+    stderr: expect.stringContaining(
+      "error: out.jsonl.partial: holds rows that were made with other model: give what was given to go on, " +
+        "set another --out, or remove it to start over\n",
+    ),
+  });
+  // The process that computes may have written another row before it saw that it is alone.
+  expect(readFileSync(`${out}.partial`).subarray(0, before.length).equals(before)).toBe(true);
 });

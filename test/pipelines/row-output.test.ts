@@ -1,9 +1,10 @@
-/** Results of rows on the disk: a run that was stopped goes on, and one of other parameters begins anew. */
+/** Results of rows on the disk: a run that was stopped goes on, and one of other parameters is refused. */
 import {
   appendFileSync,
   existsSync,
   readdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -46,8 +47,7 @@ async function write(
     () => false,
     (error: Error) => error.message === "stopped" || error,
   );
-  const notes = context.events.flatMap((event) => (event.type === "note" ? [event.text] : []));
-  return { computed, handed, stopped, notes, events: context.events };
+  return { computed, handed, stopped, events: context.events };
 }
 
 describe("a file", () => {
@@ -118,21 +118,40 @@ describe("a file", () => {
     expect(readFileSync(out, "utf8")).toBe("a\na\nb\nb\nc\nc\nd\nd\né\né\n");
   });
 
-  test("begins anew with other parameters, and says which", async () => {
+  test("is not gone on with under other parameters: it says which, and keeps what was computed", async () => {
     const out = newOut();
-    await write(out, { stopBefore: 2, identity: { seed: 0, data: "x", topK: 3 } });
-    const { computed, notes } = await write(out, { identity: { seed: 1, data: "y", topK: 3 } });
-    expect(notes).toEqual([`${out}.partial was made with other seed, data: begins anew`]);
-    expect(computed).toEqual([0, 1, 2]);
+    const identity = { seed: 0, data: "x", topK: 3 };
+    await write(out, { stopBefore: 2, identity });
+    const before = readFileSync(`${out}.partial`, "utf8");
+    expect(await write(out, { identity: { seed: 1, data: "y", topK: 3 } })).toMatchObject({
+      computed: [],
+      stopped: new UserError(
+        `${out}.partial: holds rows that were made with other seed, data: give what was given to go on, ` +
+          "set another --out, or remove it to start over",
+      ),
+    });
+    expect(readFileSync(`${out}.partial`, "utf8")).toBe(before);
+    expect(listed(out)).toEqual(["out.jsonl.partial", "out.jsonl.partial.json"]);
+    expect((await write(out, { identity })).computed).toEqual([2]);
     expect(readFileSync(out, "utf8")).toBe(whole);
   });
 
-  test("begins anew where nothing says what the rows are of", async () => {
+  test("is not gone on with where nothing says what the rows are of; removed, it begins anew", async () => {
     const out = newOut();
     writeFileSync(`${out}.partial`, "x\ny\n");
-    const { computed, notes } = await write(out);
-    expect(notes).toEqual([`${out}.partial has no ${out}.partial.json that says what it is of: begins anew`]);
-    expect(computed).toEqual([0, 1, 2]);
+    const message = `${out}.partial: holds rows of what ${out}.partial.json should say and does not: set another --out, or remove it to start over`;
+    expect(await write(out)).toMatchObject({ computed: [], stopped: new UserError(message) });
+    expect(readFileSync(`${out}.partial`, "utf8")).toBe("x\ny\n");
+    rmSync(`${out}.partial`);
+    expect((await write(out)).computed).toEqual([0, 1, 2]);
+    expect(readFileSync(out, "utf8")).toBe(whole);
+  });
+
+  test("that is empty is of no parameters", async () => {
+    const out = newOut();
+    writeFileSync(`${out}.partial`, "");
+    writeFileSync(`${out}.partial.json`, '{"seed":7}\n');
+    expect((await write(out)).computed).toEqual([0, 1, 2]);
   });
 
   test("leaves nothing behind where the first batch fails", async () => {
