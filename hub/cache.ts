@@ -2,7 +2,8 @@
  * The cache that transformers, vLLM and others share: models--ORG--NAME/ with blobs/ (files by their hash), snapshots/COMMIT/
  * (links to them, by name) and refs/ (the commit of a branch or tag). As Python's huggingface_hub lays it out.
  */
-import { mkdir, readdir, readFile, readlink, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { mkdir, readdir, readFile, readlink, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { INDEX_NAME, SINGLE_NAME } from "safetensors-ts";
 import { ADAPTER_NAME } from "../model/adapter-config.js";
@@ -54,8 +55,10 @@ export async function linkBlob(folder: string, commit: string, name: string, oid
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     if ((await readlink(path).catch(() => null)) === target) return;
-    await rm(path);
-    await symlink(target, path);
+    // Replaced in one step: another process may do the same.
+    const replacement = `${path}.${randomUUID()}.tmp`;
+    await symlink(target, replacement);
+    await rename(replacement, path);
   }
 }
 

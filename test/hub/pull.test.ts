@@ -11,6 +11,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { linkBlob, snapshotFolder } from "../../hub/cache.js";
 import { parseModelName } from "../../hub/name.js";
 import { type PullOptions, pullModel } from "../../hub/pull.js";
 import { newFolder } from "../pipelines/command.js";
@@ -228,6 +229,18 @@ describe("a download", () => {
     const [one, other] = await Promise.all([pull("org/both", { settings }), pull("org/both", { settings })]);
     expect(one).toBe(other);
     expect(readFileSync(join(one, "model.safetensors")).equals(LARGE)).toBe(true);
+  });
+
+  test("links by two at once replace the same stale links", async () => {
+    const folder = newFolder();
+    const names = Array.from({ length: 200 }, (_, i) => `model-${i}.safetensors`);
+    mkdirSync(snapshotFolder(folder, "commit"), { recursive: true });
+    for (const name of names) symlinkSync("stale", join(snapshotFolder(folder, "commit"), name));
+    await Promise.all([...names, ...names].map((name) => linkBlob(folder, "commit", name, "oid")));
+    expect(new Set(readdirSync(snapshotFolder(folder, "commit")))).toEqual(new Set(names));
+    for (const name of names) {
+      expect(readlinkSync(join(snapshotFolder(folder, "commit"), name))).toBe("../../blobs/oid");
+    }
   });
 
   test("to a disk that is full says so, and what is yet to come", async () => {
