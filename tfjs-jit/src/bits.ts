@@ -1,7 +1,7 @@
 // int32 tensors as bits, for numbers that are packed into them: tfjs has no dtype of 8 or 4 bits.
 
+import { op } from "./call-op.js";
 import { native, type tf } from "./native.js";
-import { op } from "./ops.js";
 import { typeAttribute } from "./trace.js";
 
 const ofInt32 =

@@ -5,6 +5,7 @@ import "./hooks.js";
 export { optimizationBarrier } from "./barrier.js";
 export { bfloat16Tensor, isBfloat16, toBfloat16, toFloat32 } from "./bfloat16.js";
 export { bitwiseAnd, leftShift, rightShift } from "./bits.js";
+export { type Index, op } from "./call-op.js";
 export { type Compilation, onCompile } from "./compilations.js";
 export { cond, switchCase, whileLoop } from "./control-flow.js";
 export { matMulFloat32 } from "./dot.js";
@@ -16,8 +17,6 @@ export {
   dynamicUpdateSlice,
   gatherLast,
   gatherRows,
-  type Index,
-  op,
   topK,
 } from "./ops.js";
 export { randomUniform } from "./random.js";

@@ -2,46 +2,10 @@
 // Shape suffixes: V rows of a table, D its width, N rows, K columns picked.
 
 import { zerosOf } from "./bfloat16.js";
-import { type Attribute, backend, native, nativeDtype, tf } from "./native.js";
+import { dtypeAttribute, gather, type Index, indices, int32, intAttribute, op, usesXla } from "./call-op.js";
+import { native, nativeDtype, tf } from "./native.js";
 import { columnSums, rowSums } from "./row-sums.js";
-import { currentTrace, typeAttribute } from "./trace.js";
-
-/** Any TensorFlow op by name, eagerly or traced. It has no gradient: wrap it in tf.customGrad for one. */
-export function op(
-  type: string,
-  attributes: readonly Attribute[],
-  inputs: readonly tf.Tensor[],
-  outputs = 1,
-): tf.Tensor[] {
-  const ids = backend.getInputTensorIds(inputs);
-  return backend.binding
-    .executeOp(type, attributes, ids, outputs)
-    .map((metadata) => backend.createOutputTensor(metadata));
-}
-
-const dtypeAttribute = (name: string, tensor: { dtype: string }) =>
-  typeAttribute(name, backend.getDTypeInteger(tensor.dtype));
-const intAttribute = (name: string, value: number): Attribute => ({ name, type: native.TF_ATTR_INT, value });
-export const int32 = (values: readonly number[]) => tf.tensor1d(Int32Array.from(values), "int32");
-
-/** A position along an axis: a number, or an int32 scalar tensor. */
-export type Index = number | tf.Tensor;
-
-export const scalar = (index: Index): tf.Tensor => (typeof index === "number" ? tf.scalar(index, "int32") : index);
-
-export const indices = (start: readonly Index[]): tf.Tensor =>
-  start.every((index) => typeof index === "number") ? int32(start as number[]) : tf.stack(start.map(scalar));
-
-/** GatherV2: unlike tf.gather it does not read the indices back to check them. */
-export function gather(table: tf.Tensor, ids: tf.Tensor, axis: number, batchDims: number): tf.Tensor {
-  const attributes = [
-    dtypeAttribute("Tparams", table),
-    dtypeAttribute("Tindices", ids),
-    typeAttribute("Taxis", native.TF_INT32),
-    intAttribute("batch_dims", batchDims),
-  ];
-  return op("GatherV2", attributes, [table, ids, tf.scalar(axis, "int32")])[0]!;
-}
+import { typeAttribute } from "./trace.js";
 
 /** Rows of a table: [V, D] and int32 ids of any shape S to [...S, D]. An id outside 0..V-1 is undefined. */
 export function gatherRows<R extends tf.Rank = tf.Rank>(table_VD: tf.Tensor, ids: tf.Tensor): tf.Tensor<R> {
@@ -93,9 +57,6 @@ export function dynamicUpdateSlice(x: tf.Tensor, block: tf.Tensor, start: readon
     })(x, block);
   });
 }
-
-// XLA's own ops have no kernel outside it; of TensorFlow's, XLA takes Slice with a fixed begin only, and compiles each anew.
-export const usesXla = () => currentTrace()?.usesXla ?? false;
 
 function slice(x: tf.Tensor, begin: tf.Tensor, size: tf.Tensor): tf.Tensor {
   const T = dtypeAttribute("T", x);

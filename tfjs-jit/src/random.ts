@@ -1,8 +1,8 @@
 // Random numbers as a pure function of a seed and a counter, from integer ops alone: TensorFlow's kernels and XLA's give
 // different numbers for their stateless ops, these give the same bits compiled or not, and on every device.
 
+import { type Index, op, scalar } from "./call-op.js";
 import { native, tf } from "./native.js";
-import { type Index, op, scalar } from "./ops.js";
 import { typeAttribute } from "./trace.js";
 
 const bits = (type: string, a: tf.Tensor, b: tf.Tensor): tf.Tensor =>

@@ -2,9 +2,9 @@
 // their width, V rows of the table.
 
 import { toDtypeOf, toFloat32 } from "./bfloat16.js";
+import { gather, int32, usesXla } from "./call-op.js";
 import { device } from "./environment.js";
 import { tf } from "./native.js";
-import { gather, int32, usesXla } from "./ops.js";
 
 /** [V, D]: in row v the sum of the rows m of [M, D] with ids[m] = v, in whichever order. An id is in 0..V-1. */
 export const rowSums = (rows_MD: tf.Tensor, ids_M: tf.Tensor1D, V: number): tf.Tensor =>

@@ -1,8 +1,9 @@
 // What scan runs over: tensors stacked along axis 0, or lists of tensors that are left where they are.
 
+import { int32, op } from "./call-op.js";
 import { switchCase } from "./control-flow.js";
 import { describe, native, nativeDtype, tf } from "./native.js";
-import { dynamicSlice, int32, op } from "./ops.js";
+import { dynamicSlice } from "./ops.js";
 import { inner, symbolOf, type Trace, tensorOf, typeAttribute } from "./trace.js";
 import { leavesOf } from "./tree.js";
 
