@@ -1,6 +1,6 @@
 /** The program as a user starts it: bin/heddle.js under plain node, from another directory. */
 import { spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -70,6 +70,16 @@ describe("heddle", () => {
       console.log(scripts().length, scripts().filter(([, script]) => script.cachedDataRejected !== false));`,
     );
     expect((await run(join(dir, "bundled.mjs"))).stdout).toMatch(/^[1-9]\d* \[\]$/m);
+  });
+
+  test("the bundle has no file that nothing of it loads, such as an earlier build's", () => {
+    const folder = fileURLToPath(compiledModule("bundle/"));
+    const loaded = new Set(["cli.cjs", "worker.js"]);
+    for (const name of loaded) {
+      const text = readFileSync(join(folder, name), "utf8");
+      for (const [, other] of text.matchAll(/require\("\.\/([^"]+)"\)/g)) loaded.add(other!);
+    }
+    expect(readdirSync(folder).filter((name) => !loaded.has(name.replace(/\.code$/, "")))).toEqual([]);
   });
 
   test("without a command it shows the help on stderr", async () => {
