@@ -1,6 +1,6 @@
 /** Compiled programs on disk, as separate processes see them. */
 import { execFile } from "node:child_process";
-import { mkdtemp, readdir, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -16,14 +16,14 @@ afterAll(() => rm(folder, { recursive: true }));
 type Run = { value: number; compilations: { name: string; seconds: number; isFromDisk: boolean }[] };
 
 /** Sum of tanh(x x) for x of ones [2, 2]: 4 tanh 2, in a process of its own. */
-async function run(): Promise<Run> {
+async function run(variables: NodeJS.ProcessEnv = { HEDDLE_COMPILE_CACHE: folder }): Promise<Run> {
   const script = `
     import { jit, onCompile, tf } from "tfjs-jit";
     const compilations = [];
     onCompile((compilation) => compilations.push(compilation));
     const f = jit(function twice(x) { return tf.matMul(x, x).tanh().sum(); });
     console.log(JSON.stringify({ value: f(tf.ones([2, 2])).dataSync()[0], compilations }));`;
-  const env = { ...process.env, HEDDLE_COMPILE_CACHE: folder };
+  const env = { ...process.env, ...variables };
   const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script], {
     env,
   });
@@ -59,6 +59,29 @@ describe("the compile cache", () => {
     );
     expect(Math.max(...sizes)).toBeGreaterThan(0.9 * whole);
   });
+});
+
+test("folders that nothing has used for 60 days are deleted; a use marks its own, which no age deletes", async () => {
+  const cache = await mkdtemp(join(tmpdir(), "heddle-cache-"));
+  const now = Date.now() / 1000;
+  const age = (name: string, days: number) => utimes(join(cache, name), now - days * 86400, now - days * 86400);
+  const variables = { HEDDLE_CACHE: cache, HEDDLE_COMPILE_CACHE: "" };
+  await run(variables);
+  const [own] = (await readdir(cache)).filter((name) => name.startsWith("programs-"));
+  for (const [name, days] of [
+    ["programs-old", 61],
+    ["programs-recent", 59],
+    ["tensorflow-old", 100],
+  ] as const) {
+    await mkdir(join(cache, name));
+    await writeFile(join(cache, name, "entry"), "");
+    await age(name, days);
+  }
+  await age(own!, 100);
+  expect((await run(variables)).compilations).toMatchObject([{ isFromDisk: true }]);
+  expect(new Set(await readdir(cache))).toEqual(new Set([own, "programs-recent", "tensorflow-old"]));
+  expect((await stat(join(cache, own!))).mtimeMs / 1000).toBeGreaterThan(now - 1);
+  await rm(cache, { recursive: true });
 });
 
 test("deleteOldest keeps what was written last", async () => {

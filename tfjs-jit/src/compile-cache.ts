@@ -2,11 +2,22 @@
 //
 // TensorFlow does it (tf_xla_persistent_cache_directory): it writes each program beside its place and renames it. What it
 // does not do: it fails a compilation whose result it cannot write or whose entry it cannot read, so the folder is
-// checked before and mended after; and it never deletes, so that is done here.
+// checked before and mended after; and it never deletes, so that is done here. Each version, device and processor has a
+// folder of its own, which each use marks: others of the same user may be in use, those that have long not been are not.
 
 import { createHash } from "node:crypto";
-import { accessSync, constants, mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, statSync } from "node:fs";
-import { join, resolve } from "node:path";
+import {
+  accessSync,
+  constants,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  utimesSync,
+} from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { cacheFolder } from "./setup-cache.js";
 import { type Device, tensorflowVersion } from "./setup-wheels.js";
 
@@ -14,6 +25,8 @@ import { type Device, tensorflowVersion } from "./setup-wheels.js";
 const MOST_BYTES = 2 * 2 ** 30;
 /** With less room on its disk the folder is not used. */
 const LEAST_ROOM = 2 ** 30;
+/** A folder that no process has used for so long is deleted. */
+const LONGEST_UNUSED_MS = 60 * 24 * 60 * 60 * 1000;
 
 let folder: string | null = null;
 
@@ -36,6 +49,7 @@ export function useCompileCache(device: Device): void {
   } catch {
     return;
   }
+  if (!wish) tidy(path);
   folder = path;
   const flag = `--tf_xla_persistent_cache_directory=${path}`;
   process.env.TF_XLA_FLAGS = [process.env.TF_XLA_FLAGS, flag].filter(Boolean).join(" ");
@@ -76,5 +90,20 @@ export function deleteOldest(path: string, most: number): void {
     if (bytes <= most) return;
     rmSync(file, { force: true });
     bytes -= own;
+  }
+}
+
+/** Marks a folder as used, and deletes those beside it that have long not been. */
+function tidy(used: string): void {
+  const now = new Date();
+  try {
+    utimesSync(used, now, now);
+    for (const name of readdirSync(dirname(used)).filter((one) => one.startsWith("programs-"))) {
+      const path = join(dirname(used), name);
+      const usedMs = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Infinity;
+      if (usedMs < now.getTime() - LONGEST_UNUSED_MS) rmSync(path, { recursive: true, force: true });
+    }
+  } catch {
+    // Another user's, or another process does the same.
   }
 }
