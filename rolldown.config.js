@@ -26,5 +26,5 @@ export default defineConfig([
       chunkFileNames: "[name].cjs",
     },
   },
-  { ...common, input: "dist/merge/worker.js", output: { file: "dist/bundle/worker.js" } },
+  { ...common, input: "dist/merge/worker.js", output: { file: "dist/bundle/worker.cjs", format: "cjs" } },
 ]);

@@ -1,20 +1,18 @@
-// Loads dist/bundle/: CommonJS, since V8 then takes the code that it made when the bundle was built (keep-code.js) and has
+// Loads dist/bundle/: CommonJS, since V8 then takes the code that it made when the bundle was built (keep-code.mjs) and has
 // nothing to compile. Node's module.enableCompileCache does the same, from Node 22 on.
-import { readFileSync, statSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { Script } from "node:vm";
+const { readFileSync, statSync } = require("node:fs");
+const { dirname, join } = require("node:path");
+const { Script } = require("node:vm");
 
-const folder = fileURLToPath(new URL("../dist/bundle/", import.meta.url));
-const requirePackage = createRequire(import.meta.url);
+const folder = join(__dirname, "../dist/bundle/");
+const requirePackage = require;
 const importPackage = (id) => import(id);
 
 /** Files that are loaded, by name. */
 const loaded = new Map();
 
 /** What a file of the bundle exports. */
-export function load(name) {
+function load(name) {
   const known = loaded.get(name);
   if (known) return known.module.exports;
   const filename = join(folder, name);
@@ -43,7 +41,9 @@ function keptCode(filename) {
   }
 }
 
-export const codePath = (filename) => `${filename}.code`;
+const codePath = (filename) => `${filename}.code`;
 
 /** The scripts of all files that are loaded, with their paths. */
-export const scripts = () => [...loaded].map(([name, { script }]) => [join(folder, name), script]);
+const scripts = () => [...loaded].map(([name, { script }]) => [join(folder, name), script]);
+
+module.exports = { codePath, load, scripts };

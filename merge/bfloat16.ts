@@ -6,7 +6,7 @@ import { METHODS } from "./methods.js";
 import type { PartRange } from "./parts.js";
 import type { MergeSource, Source, TensorSource } from "./plan.js";
 import { allocateBytes, arenaBytes, clearArena, VECTOR } from "./simd/arena.js";
-import { addProductsBfloat16, MAX_TERMS, weightedSumBfloat16 } from "./simd/sums.js";
+import { MAX_TERMS, productsBfloat16, weightedSumsBfloat16 } from "./simd/sums.js";
 
 /** 256 kB: larger than the blocks of cat and cp, since each costs a few calls. */
 const BLOCK_ELEMENTS = 2 ** 17;
@@ -27,11 +27,11 @@ export function bfloat16Weights({ tensor, known }: Place): readonly number[] | n
 /** The bytes of a part of such a sum. Null where a value is not finite: decoding, summing and encoding tell which. */
 export function sumBfloat16(files: Files, { tensor, range }: Place, weights: readonly number[]): Uint8Array | null {
   const sources = sourcesOf(tensor.source as MergeSource) as readonly TensorSource[];
-  const read = blockReader(files, range, sources, range.length);
+  const { blocks, read } = blockReader(files, range, sources, range.length);
   const into = allocateBytes(range.length, 2);
+  const sum = weightedSumsBfloat16(into, blocks, weights);
   for (let start = 0; start < range.length; start += BLOCK_ELEMENTS) {
-    const end = Math.min(start + BLOCK_ELEMENTS, range.length);
-    if (!weightedSumBfloat16(into.subarray(2 * start, 2 * end), read(start, end), weights)) return null;
+    if (!sum(start, read(start))) return null;
   }
   return into;
 }
@@ -40,7 +40,7 @@ export function sumBfloat16(files: Files, { tensor, range }: Place, weights: rea
  * The dot products of two bfloat16 tensors, or of their differences from a base, as a pass gives them. Null where it is not
  * two that are summed, where a value is not finite, and where float32 is too coarse for the squares.
  */
-export function productsBfloat16(
+export function measureBfloat16(
   files: Files,
   range: PartRange,
   { base, models }: MergeSource,
@@ -50,16 +50,17 @@ export function productsBfloat16(
   const vectors = of === "sources" && base !== null ? [base, ...models] : models;
   const sources = origin === null ? vectors : [...vectors, origin];
   if (vectors.length !== 2 || !sources.every(isBfloat16)) return null;
-  const read = blockReader(files, range, sources, BLOCK_ELEMENTS);
+  const { blocks, read } = blockReader(files, range, sources, BLOCK_ELEMENTS);
   // Differences from zeros are the vectors themselves.
-  const zeros = allocateBytes(BLOCK_ELEMENTS, 2).fill(0);
+  const [a, b, from = allocateBytes(BLOCK_ELEMENTS, 2).fill(0)] = blocks;
+  const addBlock = productsBfloat16(from, a!, b!);
   const least = range.length * LEAST_SQUARE;
   let products: readonly [aa: number, ab: number, bb: number] = [0, 0, 0];
   for (let start = 0; start < range.length; start += BLOCK_ELEMENTS) {
-    const end = Math.min(start + BLOCK_ELEMENTS, range.length);
-    const [a, b, from = zeros.subarray(0, 2 * (end - start))] = read(start, end);
-    products = addProductsBfloat16(from, a!, b!, start > 0);
-    const isCoarse = (square: number, vector: Uint8Array) => square < least && Buffer.compare(vector, from) !== 0;
+    const count = read(start);
+    products = addBlock(count);
+    const isCoarse = (square: number, vector: Uint8Array) =>
+      square < least && Buffer.compare(vector.subarray(0, 2 * count), from.subarray(0, 2 * count)) !== 0;
     if (isCoarse(products[0], a!) || isCoarse(products[2], b!)) return null;
   }
   const [aa, ab, bb] = products;
@@ -72,24 +73,28 @@ const isBfloat16 = (source: Source): source is TensorSource =>
   source.kind === "tensor" && source.place.dtype === "BF16";
 
 /**
- * Reads elements `start` to `end` of a part of each source, into the same memory each time. Clears the arena, in which there
- * is room for `others` more elements then.
+ * Blocks of memory, one a source, and what fills them: with the elements of a part from `start` on, as many as there are, which
+ * it returns. Clears the arena, in which there is room for `others` more elements then.
  */
 function blockReader(
   files: Files,
   range: PartRange,
   sources: readonly TensorSource[],
   others: number,
-): (start: number, end: number) => readonly Uint8Array[] {
+): { readonly blocks: readonly Uint8Array[]; readonly read: (start: number) => number } {
   clearArena(sources.length * arenaBytes(BLOCK_ELEMENTS, 2) + arenaBytes(others, 2));
   const blocks = sources.map(() => allocateBytes(BLOCK_ELEMENTS, 2));
-  return (start, end) =>
-    blocks.map((block, s) => {
+  const read = (start: number) => {
+    const count = Math.min(BLOCK_ELEMENTS, range.length - start);
+    for (let s = 0; s < blocks.length; s++) {
       const { file, position } = sources[s]!.place;
-      const bytes = block.subarray(0, 2 * (end - start));
-      files.read(file, position + 2 * (range.start + start), bytes);
+      const block = blocks[s]!;
+      const isWhole = count === BLOCK_ELEMENTS;
+      files.read(file, position + 2 * (range.start + start), isWhole ? block : block.subarray(0, 2 * count));
       // Kernels look at whole vectors.
-      block.fill(0, bytes.length, bytes.length + 2 * VECTOR);
-      return bytes;
-    });
+      if (!isWhole) block.fill(0, 2 * count, 2 * (count + VECTOR));
+    }
+    return count;
+  };
+  return { blocks, read };
 }

@@ -8,7 +8,7 @@ import {
   SafetensorsError,
   toFloat32,
 } from "safetensors-ts";
-import { bfloat16Weights, productsBfloat16, sumBfloat16 } from "./bfloat16.js";
+import { bfloat16Weights, measureBfloat16, sumBfloat16 } from "./bfloat16.js";
 import { brokenFile, gatherRows } from "./gather-rows.js";
 import { measureGeometry } from "./geometry.js";
 import { addLoraRows } from "./lora.js";
@@ -50,7 +50,7 @@ export function measurePart(files: Files, place: Place, merge: number, pass: num
   const { settings } = node;
   const { [pass]: wanted } = METHODS[node.method].passes;
   const of = wanted!.products?.(settings) ?? null;
-  const products = of && tensor.dtype === "BF16" ? productsBfloat16(files, range, node, of) : null;
+  const products = of && tensor.dtype === "BF16" ? measureBfloat16(files, range, node, of) : null;
   if (products) return products;
   clearArena(arenaBytesOf(tensor.source, range));
   return measurePass(wanted!, sourcesOf(files, place, node), settings, known[merge] ?? []);

@@ -23,7 +23,7 @@ export interface Pool {
 
 /** In the bundle, workers have a file beside this one. */
 const WORKER = import.meta.url.includes("/dist/bundle/")
-  ? new URL("worker.js", import.meta.url)
+  ? new URL("worker.cjs", import.meta.url)
   : compiledModule("merge/worker.js");
 
 /**

@@ -71,7 +71,6 @@ export function addProductsBfloat16(base: usize, a: usize, b: usize, count: usiz
  */
 export function weightedSumBfloat16(terms: usize, sources: usize, count: usize, target: usize): bool {
   const end = terms + 16 * sources;
-  const exponent = i32x4.splat(0x7f800000);
   let found = i32x4.splat(0);
   for (let i: usize = 0; i < count; i += 16) {
     let even0 = f32x4.splat(0);
@@ -88,10 +87,8 @@ export function weightedSumBfloat16(terms: usize, sources: usize, count: usize, 
       even8 = f32x4.add(even8, f32x4.mul(weight, evens(second)));
       odd8 = f32x4.add(odd8, f32x4.mul(weight, odds(second)));
     }
-    found = v128.or(found, i32x4.eq(v128.and(even0, exponent), exponent));
-    found = v128.or(found, i32x4.eq(v128.and(odd0, exponent), exponent));
-    found = v128.or(found, i32x4.eq(v128.and(even8, exponent), exponent));
-    found = v128.or(found, i32x4.eq(v128.and(odd8, exponent), exponent));
+    found = orNonFinite(orNonFinite(found, even0), odd0);
+    found = orNonFinite(orNonFinite(found, even8), odd8);
     v128.store(target + 2 * i, join(even0, odd0));
     v128.store(target + 2 * i + 16, join(even8, odd8));
   }
@@ -108,9 +105,14 @@ function odds(halves: v128): v128 {
   return v128.and(halves, i32x4.splat(0xffff0000));
 }
 
-/** Finite float32 values at even and odd places, as bfloat16 in order. */
+/** Finite float32 values at even and odd places, as bfloat16 in order: a shuffle that keeps all places is one instruction. */
 function join(even: v128, odd: v128): v128 {
-  return v128.or(i32x4.shr_u(rounded(even), 16), odds(rounded(odd)));
+  return i16x8.shuffle(i32x4.shr_u(rounded(even), 16), rounded(odd), 0, 9, 2, 11, 4, 13, 6, 15);
+}
+
+/** Bits of `found`, and some where a value is infinite or no number: x - x is 0 of all others. */
+function orNonFinite(found: v128, values: v128): v128 {
+  return v128.or(found, f32x4.sub(values, values));
 }
 
 /** Finite float32 values whose upper halves are rounded to nearest even; the lower ones are arbitrary. */

@@ -58,19 +58,21 @@ const RUNNING = 6;
 
 /**
  * As `productsOfDifferences`, of bfloat16 bytes of the arena, in float32 but for the sums of 64 elements, which are added in
- * float64: each product is off by at most 11 * 2^-24 of the sum of its absolute terms, unless these are below 2^-126. They go
- * on from those of before where `goesOn` says so, since when there was no other sum; those were of a multiple of 64 elements.
+ * float64: each product is off by at most 11 * 2^-24 of the sum of its absolute terms, unless these are below 2^-126. Each
+ * call of what it gives adds those of the first `count` elements as they are then, to calls of a multiple of 64 elements each;
+ * no other sum may come between.
  */
-export function addProductsBfloat16(
+export function productsBfloat16(
   base: Uint8Array,
   a: Uint8Array,
   b: Uint8Array,
-  goesOn: boolean,
-): [aa: number, ab: number, bb: number] {
-  const sums = new Float64Array(firstBytes().buffer, 0, RUNNING);
-  if (!goesOn) sums.fill(0);
-  kernelsFor(base, a, b)!.addProductsBfloat16(base.byteOffset, a.byteOffset, b.byteOffset, padded(a.length / 2), 0);
-  return [sums[0]! + sums[1]!, sums[2]! + sums[3]!, sums[4]! + sums[5]!];
+): (count: number) => [aa: number, ab: number, bb: number] {
+  const kernels = kernelsFor(base, a, b)!;
+  const sums = new Float64Array(firstBytes().buffer, 0, RUNNING).fill(0);
+  return (count) => {
+    kernels.addProductsBfloat16(base.byteOffset, a.byteOffset, b.byteOffset, padded(count), 0);
+    return [sums[0]! + sums[1]!, sums[2]! + sums[3]!, sums[4]! + sums[5]!];
+  };
 }
 
 function product(base: Float32Array | null, a: Float32Array, b: Float32Array, i: number): number {
@@ -99,17 +101,19 @@ export function weightedSumInto(out: Float32Array, sources: readonly Float32Arra
 
 /**
  * As `weightedSumInto`, from bfloat16 bytes of the arena to such bytes, at most MAX_TERMS of them, in float32: off by at most
- * (sources + 1) 2^-24 of the sum of the absolute terms before it is rounded. Returns whether all sums, and so all sources,
- * are finite.
+ * (sources + 1) 2^-24 of the sum of the absolute terms before it is rounded. Each call of what it gives sums the first `count`
+ * elements of the sources as they are then, to those of `into` from `start` on, and returns whether all sums, and so all
+ * sources, are finite; no other sum may come between.
  */
-export function weightedSumBfloat16(
+export function weightedSumsBfloat16(
   into: Uint8Array,
   sources: readonly Uint8Array[],
   weights: readonly number[],
-): boolean {
-  setTerms(sources, weights);
+): (start: number, count: number) => boolean {
   const kernels = kernelsFor(into, ...sources)!;
-  return kernels.weightedSumBfloat16(0, sources.length, padded(into.length / 2), into.byteOffset) === 0;
+  setTerms(sources, weights);
+  return (start, count) =>
+    kernels.weightedSumBfloat16(0, sources.length, padded(count), into.byteOffset + 2 * start) === 0;
 }
 
 /** So many elements of a loop make V8 compile it again, for speed. */
@@ -120,8 +124,8 @@ export function warmUp(): void {
   clearArena(4 * arenaBytes(WARM_ELEMENTS, 2));
   const zeros = () => allocateBytes(WARM_ELEMENTS, 2).fill(0);
   const [base, a, b] = [zeros(), zeros(), zeros()];
-  addProductsBfloat16(base, a, b, false);
-  weightedSumBfloat16(zeros(), [base, a, b], [1, 1, 1]);
+  productsBfloat16(base, a, b)(WARM_ELEMENTS);
+  weightedSumsBfloat16(zeros(), [base, a, b], [1, 1, 1])(0, WARM_ELEMENTS);
 }
 
 function setTerms(sources: readonly ArrayBufferView[], weights: readonly number[]): void {

@@ -10,11 +10,11 @@ import {
   isFiniteArray,
 } from "../../merge/simd/arena.js";
 import {
-  addProductsBfloat16,
   dotOfDifferences,
+  productsBfloat16,
   productsOfDifferences,
-  weightedSumBfloat16,
   weightedSumInto,
+  weightedSumsBfloat16,
 } from "../../merge/simd/sums.js";
 
 /** Whole vectors, a last vector cut short, less than one vector. */
@@ -93,12 +93,13 @@ describe("kernels on arrays of the arena give the bits of the loops on other arr
     clearArena(3 * arenaBytes(n, 2));
     const [base, a, b] = bfloat16Sources(n);
     const expected = floatProducts(toFloats(base!), toFloats(a!), toFloats(b!));
-    expect(addProductsBfloat16(base!, a!, b!, false)).toEqual(expected);
-    const cut = (from: number, to: number) => [base!, a!, b!].map((source) => source.subarray(2 * from, 2 * to));
-    const [first, second] = [cut(0, Math.min(n, 128)), cut(Math.min(n, 128), n)];
-    addProductsBfloat16(first[0]!, first[1]!, first[2]!, false);
-    expect(addProductsBfloat16(second[0]!, second[1]!, second[2]!, true)).toEqual(expected);
+    expect(productsBfloat16(base!, a!, b!)(n)).toEqual(expected);
     const exact = productsOfDifferences(toFloats(base!), toFloats(a!), toFloats(b!));
+    const add = productsBfloat16(base!, a!, b!);
+    const first = Math.min(n, 128);
+    add(first);
+    for (const source of [base!, a!, b!]) source.copyWithin(0, 2 * first).fill(0, 2 * (n - first));
+    expect(add(n - first)).toEqual(expected);
     const bound = 11 * 2 ** -24 * Math.max(exact[0], exact[2]);
     for (const [k, value] of exact.entries()) expect(Math.abs(value - expected[k]!)).toBeLessThanOrEqual(bound);
   });
@@ -115,7 +116,7 @@ describe("kernels on arrays of the arena give the bits of the loops on other arr
     const small = Object.fromEntries([8, 16, 24, 32, 40, 48, 56, 1].map((i) => [i, 2 ** -12]));
     const [base, a] = [at({ 0: -(2 ** -24) }), at({ 0: 1, ...small })];
     const exact = (1 + 2 ** -24) ** 2 + 8 * 2 ** -24;
-    const [aa] = addProductsBfloat16(base, a, base, false);
+    const [aa] = productsBfloat16(base, a, base)(64);
     expect((exact - aa) / exact).toBeGreaterThan(9.9 * 2 ** -24);
     expect((exact - aa) / exact).toBeLessThanOrEqual(11 * 2 ** -24);
   });
@@ -130,11 +131,11 @@ describe("kernels on arrays of the arena give the bits of the loops on other arr
       for (const [i, x] of toFloats(source).entries()) plain[i] = plain[i]! + Math.fround(weight * x);
     }
     const into = allocateBytes(n, 2);
-    expect(weightedSumBfloat16(into, sources, weights)).toBe(true);
+    expect(weightedSumsBfloat16(into, sources, weights)(0, n)).toBe(true);
     expect(into).toEqual(fromFloat32(plain, "BF16"));
     sources[1]!.set(fromFloat32(Float32Array.of(Number.POSITIVE_INFINITY), "BF16"), 2 * (n - 1));
-    expect(weightedSumBfloat16(into, sources, weights)).toBe(false);
-    expect(weightedSumBfloat16(into, sources, [1, 0, 1])).toBe(false);
+    expect(weightedSumsBfloat16(into, sources, weights)(0, n)).toBe(false);
+    expect(weightedSumsBfloat16(into, sources, [1, 0, 1])(0, n)).toBe(false);
   });
 
   test.each(LENGTHS)("bfloat16 of %i elements, to and from", (n) => {

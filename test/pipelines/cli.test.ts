@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { compiledModule, packageRoot } from "../../config/paths.js";
@@ -74,7 +74,7 @@ describe("heddle", () => {
 
   test("the bundle has no file that nothing of it loads, such as an earlier build's", () => {
     const folder = fileURLToPath(compiledModule("bundle/"));
-    const loaded = new Set(["cli.cjs", "worker.js"]);
+    const loaded = new Set(["cli.cjs", "worker.cjs"]);
     for (const name of loaded) {
       const text = readFileSync(join(folder, name), "utf8");
       for (const [, other] of text.matchAll(/require\("\.\/([^"]+)"\)/g)) loaded.add(other!);
@@ -90,9 +90,8 @@ describe("heddle", () => {
 
   test("says what to run when it is not built", async () => {
     const clone = mkdtempSync(join(tmpdir(), "heddle-clone-"));
-    mkdirSync(join(clone, "bin"));
     writeFileSync(join(clone, "package.json"), '{"type":"module"}');
-    cpSync(bin, join(clone, "bin", "heddle.js"));
+    cpSync(dirname(bin), join(clone, "bin"), { recursive: true });
     expect(await run(join(clone, "bin", "heddle.js"), "warp")).toEqual({
       code: 2,
       stdout: "",
