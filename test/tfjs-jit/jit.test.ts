@@ -1,5 +1,6 @@
-import { cond, jit, onCompile, switchCase, tf, Variable, whileLoop } from "tfjs-jit";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { cond, jit, onCompile, optimizationBarrier, switchCase, tf, Variable, whileLoop } from "tfjs-jit";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { native } from "../../tfjs-jit/src/native.js";
 
 /** tf.scalar, as any tensor: a loop variable of type Scalar could not become what an op gives. */
 const scalar = (value: number, dtype?: tf.DataType): tf.Tensor => tf.scalar(value, dtype);
@@ -24,6 +25,28 @@ describe("jit", () => {
     const expected = Math.tanh(0.7) + Math.tanh(0.6) + Math.tanh(1.5) + Math.tanh(1.0);
     expect(values(jit(f)(x, w))[0]).toBeCloseTo(expected, 5);
     expect(values(withoutJit(() => jit(f)(x, w)))[0]).toBeCloseTo(expected, 5);
+  });
+
+  test("records an op on the same tensors once, but a barrier each time", () => {
+    const graphOp = vi.spyOn(native, "graphOp");
+    const f = jit((x: tf.Tensor) => {
+      const [a, b] = [x.mul(2).sqrt(), x.mul(2).sqrt()];
+      return [a.add(b), ...optimizationBarrier([x]), ...optimizationBarrier([x])];
+    });
+    expect(f(tf.tensor1d([2, 8])).map(values)).toEqual([
+      [4, 8],
+      [2, 8],
+      [2, 8],
+    ]);
+    const types = graphOp.mock.calls.map(([, type]) => type).filter((type) => type !== "Identity");
+    graphOp.mockRestore();
+    expect(types).toEqual(["Mul", "Sqrt", "Add", "XlaOptimizationBarrier", "XlaOptimizationBarrier"]);
+  });
+
+  test("tells constants apart by shape, dtype and sign of zero", () => {
+    const f = jit((x: tf.Tensor) => [x.div(scalar(0)), x.div(scalar(-0)), x.add(tf.tensor1d([0])), x.less(1)]);
+    expect(f(scalar(1)).map(({ shape }) => shape)).toEqual([[], [], [1], []]);
+    expect(f(scalar(1)).map(values)).toEqual([[Infinity], [-Infinity], [1], [0]]);
   });
 
   test("takes and gives nested arrays and objects, and keeps what is no tensor", () => {
