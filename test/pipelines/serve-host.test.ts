@@ -14,6 +14,9 @@ import type { RemoteTeacher, ScoreRequest, TokenScores } from "../../teacher/tea
 import { fixture } from "../model/golden.js";
 import { newFolder, startHeddle } from "./command.js";
 
+/** What takes a moment may take longer where other processes run: of three times, once. */
+const busy = { retry: 2 };
+
 const model = fixture("arithmetic/teacher");
 const V = 384;
 
@@ -117,7 +120,7 @@ describe("a server", () => {
     expect((await post({ prompt: text })).choices[0]!.prompt_logprobs).toEqual(choices[0]!.prompt_logprobs);
   });
 
-  test("/health answers at once while the model computes", async () => {
+  test("/health answers at once while the model computes", busy, async () => {
     const teacher = await httpTeacher(server.url);
     let isScoring = true;
     const scoring = teacher.score(sequences(1000, 97), 8).finally(() => {
@@ -152,25 +155,30 @@ describe("a server", () => {
     await teacher.close();
   });
 
-  test("Ctrl-C ends it within a second, in the middle of a computation, and nothing is left running", async () => {
-    const body = JSON.stringify({ prompt: sequences(500, 97).map(({ ids }) => ids), prompt_logprobs: 20 });
-    const scoring = fetch(`${server.url}/v1/completions`, { method: "POST", body }).then(
-      () => "answered",
-      () => "cut off",
-    );
-    await sleep(150);
-    const child = childOf(server);
-    const ended = once(server.process, "exit");
-    const startMs = performance.now();
-    server.process.kill("SIGINT");
-    expect((await ended)[0]).toBe(0);
-    expect(performance.now() - startMs).toBeLessThan(1000);
-    expect(await scoring).toBe("cut off");
-    await sleep(700);
-    expect(execFileSync("ps", ["-A", "-o", "pid=,stat="], { encoding: "utf8" })).not.toMatch(
-      new RegExp(`^ *${child} +[^Z]`, "m"),
-    );
-  });
+  test(
+    "Ctrl-C ends it within a second, in the middle of a computation, and nothing is left running",
+    busy,
+    async () => {
+      if (server.process.exitCode !== null) server = await serve();
+      const body = JSON.stringify({ prompt: sequences(500, 97).map(({ ids }) => ids), prompt_logprobs: 20 });
+      const scoring = fetch(`${server.url}/v1/completions`, { method: "POST", body }).then(
+        () => "answered",
+        () => "cut off",
+      );
+      await sleep(150);
+      const child = childOf(server);
+      const ended = once(server.process, "exit");
+      const startMs = performance.now();
+      server.process.kill("SIGINT");
+      expect((await ended)[0]).toBe(0);
+      expect(performance.now() - startMs).toBeLessThan(1000);
+      expect(await scoring).toBe("cut off");
+      await sleep(700);
+      expect(execFileSync("ps", ["-A", "-o", "pid=,stat="], { encoding: "utf8" })).not.toMatch(
+        new RegExp(`^ *${child} +[^Z]`, "m"),
+      );
+    },
+  );
 });
 
 describe("with --fixed-shapes", () => {
