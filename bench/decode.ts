@@ -11,7 +11,7 @@ import { peakRssMb, print, secondsOf } from "./time.js";
 const [dir, batch = "1", dtype = "float32"] = process.argv.slice(2);
 if (dir === undefined) throw new Error("decode.js MODEL_DIR [BATCH] [DTYPE]");
 const [B, T, N] = [Number(batch), 16, 64];
-const { folder, parameters } = await loadModel(dir, { dtype: dtype as ComputeDtype });
+const { folder, parameters } = await loadModel(dir, { dtype: dtype as ComputeDtype, learns: false });
 const prompts = Array.from({ length: B }, (_, row) => Array.from({ length: T }, (_, t) => 1000 + 37 * row + 11 * t));
 const list = listPrompts(prompts, sizesOf(prompts, { rows: B, samples: 1, maxNewTokens: N }));
 

@@ -39,7 +39,7 @@ export async function openTeacher(
   student: ModelFolder,
   { dtype, onRetry }: { readonly dtype: ComputeDtype; readonly onRetry: (message: string) => void },
 ): Promise<Teacher> {
-  if (!/^https?:/.test(where)) return { kind: "local", model: await loadModel(where, { dtype }) };
+  if (!/^https?:/.test(where)) return { kind: "local", model: await loadModel(where, { dtype, learns: false }) };
   const identity = {
     vocabSize: student.config.vocabSize,
     tokenizerSha256: await tokenizerSha256(student.tokenizerDir),

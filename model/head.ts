@@ -1,7 +1,7 @@
 /**
  * The head: logits of the last hidden states. A large head is worked through a part of the vocabulary at a time, where
- * otherwise a second tensor as large as the head would exist: one in bfloat16 or int8 that computes in float32, and the
- * gradient.
+ * otherwise a second tensor as large as the head would exist: one in int8, or in bfloat16 where products in float32 need a
+ * copy of it, and the gradient.
  *
  * Shape suffixes: W tokens, D model, V vocabulary, P entries of a part of the vocabulary.
  */
@@ -12,6 +12,7 @@ import {
   isBfloat16,
   matMulFloat32,
   optimizationBarrier,
+  readsBfloat16,
   switchCase,
   tf,
   toBfloat16,
@@ -72,7 +73,7 @@ export const times = (hidden_WD: tf.Tensor2D, head_VD: tf.Tensor2D, dtype: Compu
   tf.customGrad((hidden, head, save) => {
     const [hidden_WD, head_VD] = [hidden, head] as [tf.Tensor2D, tf.Tensor2D];
     (save as tf.GradSaveFunc)([hidden_WD, head_VD]);
-    const isTurned = device === "cpu" && head_VD.size >= LARGE_HEAD;
+    const isTurned = device === "cpu" && !readsBfloat16 && head_VD.size >= LARGE_HEAD;
     return {
       value: isTurned ? timesLarge(hidden_WD, head_VD) : product(dtype, hidden_WD, head_VD, false, true),
       gradFunc: (dLogits_WV: tf.Tensor2D, saved: tf.Tensor[]) => {
@@ -119,7 +120,7 @@ const partsOf = ({ shape: [V, D] }: Matrix, maxPart: number): number => Math.cei
 
 /** Whether the head is worked through in parts, in which case its logits have no gradient by themselves. */
 export const isInParts = ({ embedding_VD, dtype = "float32" }: Head, maxPart: number): boolean =>
-  (isQuantised(embedding_VD) || (isBfloat16(embedding_VD) && dtype === "float32")) &&
+  (isQuantised(embedding_VD) || (isBfloat16(embedding_VD) && dtype === "float32" && !readsBfloat16)) &&
   partsOf(embedding_VD, maxPart) > 1;
 
 /** One of the parts of equal size that cover an axis. Where they do not divide it, the last one begins early. */

@@ -1,10 +1,10 @@
 /** A model folder with its weights on the device. */
-import type { Variable } from "tfjs-jit";
+import { readsBfloat16, type Variable } from "tfjs-jit";
 import type { Adapter } from "./adapter.js";
 import type { Compute, ComputeDtype } from "./compute.js";
 import { computedAs, type ModelConfig } from "./config.js";
 import { type ModelFolder, openModel } from "./load.js";
-import { disposeParameters, isCompact, layersAlike, type Parameters, variableOf } from "./parameters.js";
+import { disposeParameters, isExpanded, layersAlike, type Parameters, variableOf } from "./parameters.js";
 import { partNames } from "./quantised.js";
 import type { Storage } from "./stored-tensor.js";
 import { quantisedIn, readAdapterWeights, readWeights } from "./weights.js";
@@ -14,7 +14,9 @@ export type LoadedModel = { readonly folder: ModelFolder; readonly parameters: P
 export type LoadOptions = {
   /** What matrix products are computed in. @default "float32" */
   readonly dtype?: ComputeDtype;
-  /** What each tensor is kept in. @default what matrix products are computed in */
+  /** Whether it may learn. One that does not keeps a checkpoint's bfloat16 where products in float32 read it. @default true */
+  readonly learns?: boolean;
+  /** What each tensor is kept in. @default what matrix products are computed in, but for what `learns` says */
   readonly storageOf?: (name: string) => Storage;
   /** Folder of an adapter on the model. @default none, unless the model folder is an adapter's itself */
   readonly adapter?: string | null;
@@ -25,20 +27,21 @@ export type LoadOptions = {
 /** Opens a folder and loads its weights. */
 export async function loadModel(
   dir: string,
-  { dtype = "float32", storageOf, adapter = null, mergesAdapter = false }: LoadOptions = {},
+  { dtype = "float32", learns = true, storageOf, adapter = null, mergesAdapter = false }: LoadOptions = {},
 ): Promise<LoadedModel> {
   const folder = await openModel(dir, { dtype }, adapter);
-  const { config, parameters } = await loadParameters(folder, storageOf, mergesAdapter);
+  const kept = storageOf ?? (learns ? storageFor : frozenStorage)(folder.config.compute);
+  const { config, parameters } = await loadParameters(folder, kept, mergesAdapter);
   return { folder: { ...folder, config }, parameters };
 }
 
 /**
  * The weights alone of a folder that was opened before, and how to compute with them; disposeParameters frees them. One
- * tensor at a time is in host memory.
+ * tensor at a time is in host memory. Unless `storageOf` says otherwise, they are not to learn.
  */
 export async function loadParameters(
   { dir, config, adapter = null }: Pick<ModelFolder, "dir" | "config"> & Partial<Pick<ModelFolder, "adapter">>,
-  storageOf: (name: string) => Storage = storageFor(config.compute),
+  storageOf: (name: string) => Storage = frozenStorage(config.compute),
   mergesAdapter = false,
 ): Promise<{ config: ModelConfig; parameters: Parameters }> {
   const loaded: Record<string, Variable> = {};
@@ -57,9 +60,12 @@ export async function loadParameters(
   }
 }
 
-/** XLA makes float32 of all bfloat16 weights at once, unless the layers are a loop: then of one layer at a time. */
+/** XLA makes float32 of all such weights at once, unless the layers are a loop: then of one layer at a time. */
 const inLoops = (config: ModelConfig, parameters: Parameters): ModelConfig =>
-  computedAs(config, { segments: isCompact(parameters) ? layersAlike(parameters) : null });
+  computedAs(config, { segments: isExpanded(parameters) ? layersAlike(parameters) : null });
+
+const frozenStorage = (compute: Compute): ((name: string) => Storage) =>
+  compute.dtype === "float32" && compute.quantised === null && readsBfloat16 ? () => "stored" : storageFor(compute);
 
 const storageFor = ({ dtype, quantised }: Compute): ((name: string) => Storage) =>
   quantised === null ? () => dtype : quantisedIn(quantised);

@@ -1,5 +1,5 @@
 /** A model's weights on the device: one Variable per tensor of the checkpoint, by its name there. */
-import { tf, Variable } from "tfjs-jit";
+import { readsBfloat16, tf, Variable } from "tfjs-jit";
 import { type Segment, segmentsOf } from "./compute.js";
 import type { Weights } from "./forward.js";
 import { isPart } from "./quantised.js";
@@ -33,9 +33,13 @@ export const zeroParameters = (shapes: Readonly<Record<string, readonly number[]
 export const zerosLike = (parameters: Parameters): Parameters =>
   zeroParameters(mapValues(parameters, ({ shape }) => shape));
 
-/** Whether some are kept in less than float32, and are that while they are computed with. */
+/** Whether some are kept in less than float32. */
 export const isCompact = (parameters: Parameters): boolean =>
   Object.entries(parameters).some(([name, { isBfloat16 }]) => isBfloat16 || isPart(name));
+
+/** Whether some become float32 while they are computed with: bfloat16 does not where products read it as it is. */
+export const isExpanded = (parameters: Parameters): boolean =>
+  Object.entries(parameters).some(([name, { isBfloat16 }]) => (isBfloat16 && !readsBfloat16) || isPart(name));
 
 /** Layers in loops: neighbours are one where their tensors agree in shapes and dtypes, and in what `of` says of them. */
 export function layersAlike(all: Parameters, of: (tensor: string) => boolean = () => true): Segment[] {

@@ -33,6 +33,8 @@ export type PlannedStage = {
   readonly part: Sizes;
   readonly isInLoops: boolean;
   readonly device: Device;
+  /** Whether products in float32 read bfloat16 weights as they are (readsBfloat16On of tfjs-jit/setup). */
+  readonly readsBfloat16: boolean;
 };
 
 /** Bytes by what they are for; together they are there at one time. */
@@ -48,7 +50,7 @@ export type MemoryPlan = {
   readonly gradients: number;
   readonly activations: number;
   readonly loss: number;
-  /** Keys and values while sampling, and float32 of bfloat16 layers: that memory is the training step's at other times. */
+  /** Keys and values while sampling, and float32 of layers that need it: that memory is the training step's at other times. */
   readonly cache: number;
 };
 
@@ -75,7 +77,7 @@ function largestBatch({ rows, samples, maxNewTokens, longestPrompt, promptTokens
 }
 
 export function planMemory(stage: PlannedStage): MemoryPlan {
-  const { student, teacher, reward, sizes, part, isInLoops, phase, device } = stage;
+  const { student, teacher, reward, sizes, part, isInLoops, phase, device, readsBfloat16 } = stage;
   const { config } = student;
   const adapter = Object.entries(student.adapter);
   const learning = [...Object.entries(parameterShapes(config)).filter(([name]) => student.learns(name)), ...adapter];
@@ -107,9 +109,12 @@ export function planMemory(stage: PlannedStage): MemoryPlan {
     activations: activations + (isInBlocks ? 3 * FLOAT * MAX_SCORES : 0),
     loss:
       lossBytes(config, W, teacher !== null, device) +
-      floatHead(student, device) +
-      (teacher === null ? 0 : floatHead(teacher, device)),
-    cache: phase === "sft" ? 0 : cacheBytes(config, sizes) + floatLayers(student) + floatValues(student),
+      floatHead(student, stage) +
+      (teacher === null ? 0 : floatHead(teacher, stage)),
+    cache:
+      phase === "sft"
+        ? 0
+        : cacheBytes(config, sizes) + (readsBfloat16 ? 0 : floatLayers(student)) + floatValues(student),
   };
 }
 
@@ -139,16 +144,20 @@ function lossBytes({ vocabSize: V }: ModelConfig, W: number, hasTeacher: boolean
 }
 
 /**
- * A head that is kept in bfloat16 or int8 is multiplied in float32, a part of it at a time; on a GPU one of a model that
- * computes in bfloat16 is multiplied as such, of which a float32 one has a copy (model/head.ts).
+ * A head that is kept in bfloat16 or int8 is multiplied in float32, a part of it at a time, unless it is read as it is; on a
+ * GPU one of a model that computes in bfloat16 is multiplied as such, of which a float32 one has a copy (model/head.ts).
  */
-function floatHead({ config, bytesOf }: PlannedModel, device: Device): number {
+function floatHead(
+  { config, bytesOf }: PlannedModel,
+  { device, readsBfloat16 }: Pick<PlannedStage, "device" | "readsBfloat16">,
+): number {
   const [size, bytes] = [config.vocabSize * config.hiddenSize, bytesOf(EMBEDDING)];
   if (device === "gpu" && config.compute.dtype === "bfloat16" && bytes !== 1) return bytes === 4 ? size * 2 : 0;
+  if (bytes === 2 && readsBfloat16) return 0;
   return bytes < 4 ? FLOAT * Math.min(MAX_HEAD_PART[device], size) : 0;
 }
 
-/** Sampling computes in float32 what is kept in bfloat16, all layers at once. */
+/** Where bfloat16 is not read as it is, sampling makes float32 of all layers at once. */
 const floatLayers = ({ config, bytesOf }: PlannedModel): number =>
   Object.entries(parameterShapes(config)).reduce(
     (sum, [name, shape]) => sum + (name !== EMBEDDING && bytesOf(name) === 2 ? FLOAT * elements(shape) : 0),

@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { openCheckpoint } from "safetensors-ts";
-import type { Device } from "tfjs-jit/setup";
+import { type Device, readsBfloat16On } from "tfjs-jit/setup";
 import { readYaml } from "../config/yaml-source.js";
 import { readRows } from "../distill/data.js";
 import { encodeConversations, encodePrompts, sizesOfConversations, sizesOfRows } from "../distill/encode.js";
@@ -34,8 +34,9 @@ export async function planConfig(path: string, set: readonly string[], device: D
   const stored = await storedBytes(folder.dir);
   const names = Object.keys(parameterShapes(folder.config));
   const rows = await readRows(config.train_data);
-  const teacher = await plannedTeacher(config);
-  const reward = await plannedReward(config);
+  const readsBfloat16 = readsBfloat16On(device);
+  const teacher = await plannedTeacher(config, readsBfloat16);
+  const reward = await plannedReward(config, readsBfloat16);
   const adapterShapes = (lora: LoraSettings | null) => (lora === null ? {} : loraShapes(folder.config, lora));
   const plans: StagePlan[] = [];
   for (const phase of command === "warp" ? (["distill", "rl"] as const) : [command]) {
@@ -68,6 +69,7 @@ export async function planConfig(path: string, set: readonly string[], device: D
       part: sizes(batch / parts),
       isInLoops: settings.gradient_checkpointing || names.some((name) => bytesOf(name) < 4),
       device,
+      readsBfloat16,
     });
     plans.push({
       stage: phase,
@@ -106,15 +108,17 @@ async function storedBytes(dir: string): Promise<(tensor: string) => number> {
   return (tensor) => (halves.has(tensor) ? 2 : 4);
 }
 
-const plannedTeacher = async ({ teacher, teacher_dtype }: Config): Promise<PlannedModel | null> =>
-  teacher === null || isUrl(teacher) ? null : plannedModel(teacher, teacher_dtype);
+const plannedTeacher = async ({ teacher, teacher_dtype }: Config, reads: boolean): Promise<PlannedModel | null> =>
+  teacher === null || isUrl(teacher) ? null : plannedModel(teacher, teacher_dtype, reads);
 
-const plannedReward = async ({ rl }: Config): Promise<PlannedModel | null> =>
-  rl === undefined || rl.reward === "exact_match" ? null : plannedModel(rl.reward.model, rl.reward.dtype);
+const plannedReward = async ({ rl }: Config, reads: boolean): Promise<PlannedModel | null> =>
+  rl === undefined || rl.reward === "exact_match" ? null : plannedModel(rl.reward.model, rl.reward.dtype, reads);
 
-async function plannedModel(dir: string, dtype: ComputeDtype): Promise<PlannedModel> {
-  const bytes = dtype === "bfloat16" ? 2 : 4;
-  return { config: (await openWeights(dir)).config, bytesOf: () => bytes };
+/** A model that learns nothing (frozenStorage of model/loaded.ts). */
+async function plannedModel(folder: string, dtype: ComputeDtype, readsBfloat16: boolean): Promise<PlannedModel> {
+  const { config, dir } = await openWeights(folder);
+  if (dtype === "bfloat16") return { config, bytesOf: () => 2 };
+  return { config, bytesOf: readsBfloat16 ? await storedBytes(dir) : () => 4 };
 }
 
 /** What to set lower, by what takes most. */

@@ -55,12 +55,12 @@ async function measureMissing(
   missing: readonly Candidate[],
   referenceDir: string,
 ): Promise<void> {
-  const reference = await loadModel(referenceDir);
+  const reference = await loadModel(referenceDir, { learns: false });
   let reward: Reward = "exact_match";
   try {
     reward = await loadReward(await openReward(config.rl.reward, reference.folder));
     for (const { name, dir, dtype = "float32" } of missing) {
-      const model = await loadModel(dir, { dtype });
+      const model = await loadModel(dir, { dtype, learns: false });
       try {
         const from = dir === referenceDir ? null : reference;
         run.finishStage(`eval/${name}`, await measureModel(name, model, from, reward, config, context));

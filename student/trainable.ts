@@ -63,7 +63,8 @@ export function createTrainable(
     );
   }
   const frozen = pick(false);
-  // As loadParameters has it: float32 of all layers' bfloat16 at once would take more than that saves.
+  // Where memory is scarce enough to keep layers in bfloat16 or less, their activations are not kept either; nor is float32 of
+  // all of them at once, where it is made.
   const segments = isInLoops || isCompact(frozen) ? layersAlike(all, learns) : null;
   return {
     parameters,

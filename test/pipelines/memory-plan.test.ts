@@ -32,6 +32,7 @@ const stage: PlannedStage = {
   part: sizes,
   isInLoops: false,
   device: "cpu",
+  readsBfloat16: false,
 };
 
 // 40 tokens of prompts and 20 of completions, of which 4 predict nothing; rows of 10 + 5 - 1 slots.
@@ -92,6 +93,13 @@ describe("planMemory", () => {
       activations: 2 * 4 * m * PER_TOKEN + 2 * 4 * m * 8,
       loss: 4 * 4 * 5 * 1000,
     });
+  });
+
+  test("nothing becomes float32 where products read bfloat16 as it is", () => {
+    const halves = { ...student, learns: () => false, bytesOf: () => 2 as const };
+    const teacher = { config, bytesOf: () => 2 as const, isShared: false };
+    const plan = planMemory({ ...stage, teacher, student: halves, readsBfloat16: true });
+    expect(plan).toMatchObject({ loss: 6 * 4 * W * 1000, cache: planMemory(stage).cache });
   });
 
   test("a teacher is held beside the student, and its logits too; sft samples nothing", () => {

@@ -97,14 +97,15 @@ export function fakeMachine(
     writeFileSync(join(bin, program), program.startsWith("python") ? fakePython : fakeCompiler, { mode: 0o755 });
   }
   const sources = {
-    binding: join(folder, "binding.cc"),
+    own: join(folder, "own"),
     upstream: join(folder, "upstream"),
     headers: join(folder, "headers"),
   };
+  mkdirSync(sources.own);
   mkdirSync(sources.upstream);
   mkdirSync(sources.headers);
   for (const file of [
-    sources.binding,
+    join(sources.own, "binding.cc"),
     join(sources.upstream, "tfjs_backend.cc"),
     join(sources.headers, "node_api.h"),
   ]) {

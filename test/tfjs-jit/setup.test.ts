@@ -70,7 +70,7 @@ describe("runSetup", () => {
   test("compiles again when a source or the compiler changes, and keeps what it compiled before", async () => {
     const { plan } = fakeMachine();
     const first = await runSetup(plan);
-    writeFileSync(plan.sources.binding, "// changed\n");
+    writeFileSync(join(plan.sources.own, "binding.cc"), "// changed\n");
     const second = await runSetup(plan);
     expect(second.did).toEqual(["compiled", "linked"]);
     expect(second.binding).not.toBe(first.binding);
@@ -139,7 +139,7 @@ test.skipIf(!real)("compiles the real binding, which loads and has the graph fun
   const build = buildFor(real!.folder.includes("-gpu-") ? "gpu" : "cpu");
   const root = (path: string) => join(import.meta.dirname, "../..", path);
   const sources = {
-    binding: root("tfjs-jit/src/binding.cc"),
+    own: root("tfjs-jit/src"),
     upstream: root("node_modules/@tensorflow/tfjs-node-gpu/binding"),
     headers: root("node_modules/node-api-headers/include"),
   };

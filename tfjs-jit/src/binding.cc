@@ -42,6 +42,7 @@
 #define NAPI_MODULE(name, init)
 #include "tfjs_binding.cc"
 
+#include "custom-calls.h"
 #include "tf_auto_status.h"
 #include "tf_auto_tensor.h"
 #include "tsl/platform/tensor_float_32_utils.h"
@@ -261,7 +262,7 @@ void SetAttribute(napi_env env, TF_OperationDescription *op, napi_value attribut
     }
     case TF_ATTR_SHAPE: {
       std::vector<std::vector<int64_t>> shapes;
-      if (name == "output_shapes") {
+      if (name == "output_shapes" || name == "result_shapes") {
         ForEach(env, value, [&](napi_value shape) { shapes.push_back(IntsOf(env, shape)); });
         std::vector<const int64_t *> sizes;
         std::vector<int> ranks;
@@ -422,12 +423,24 @@ LogSeverityAtLeast MinLogLevel() {
 }  // namespace lts_20250814
 }  // namespace absl
 
+// XLA's table of custom calls (xla/service/custom_call_target_registry.h, a header that the wheel lacks).
+namespace xla {
+class CustomCallTargetRegistry {
+ public:
+  static CustomCallTargetRegistry *Global();
+  void Register(const std::string &symbol, void *address, const std::string &platform);
+};
+}  // namespace xla
+
 NAPI_MODULE_INIT() {
   using namespace tfnodejs;
   KeepFreedMemory();
   LoadCusolver();
   // On a GPU TensorFlow would round float32 factors to 10 bits of mantissa (TF32). Whoever wants that asks for bfloat16.
   tsl::enable_tensor_float_32_execution(false);
+  auto *const calls = xla::CustomCallTargetRegistry::Global();
+  calls->Register("heddle_matmul", reinterpret_cast<void *>(heddle::MatMul), "Host");
+  calls->Register("heddle_gather", reinterpret_cast<void *>(heddle::GatherHalves), "Host");
   exports = InitTFNodeJSBinding(env, exports);
   if (!exports) return nullptr;
   const std::pair<const char *, napi_callback> functions[] = {

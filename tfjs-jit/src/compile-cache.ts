@@ -6,18 +6,9 @@
 // folder of its own, which each use marks: others of the same user may be in use, those that have long not been are not.
 
 import { createHash } from "node:crypto";
-import {
-  accessSync,
-  constants,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statfsSync,
-  statSync,
-  utimesSync,
-} from "node:fs";
+import { accessSync, constants, mkdirSync, readdirSync, rmSync, statfsSync, statSync, utimesSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { processorFlags } from "./processor.js";
 import { cacheFolder } from "./setup-cache.js";
 import { type Device, tensorflowVersion } from "./setup-wheels.js";
 
@@ -74,8 +65,7 @@ export function mendCompileCache(error: unknown): boolean {
 
 /** Programs are compiled for the instructions that a processor has, as XLA's flags say. */
 function targetName(): string {
-  const processor = /^flags.*$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[0] ?? process.arch;
-  const target = `${processor} ${process.env.XLA_FLAGS ?? ""}`;
+  const target = `${processorFlags() || process.arch} ${process.env.XLA_FLAGS ?? ""}`;
   return createHash("sha256").update(target).digest("hex").slice(0, 12);
 }
 

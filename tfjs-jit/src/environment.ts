@@ -2,12 +2,16 @@
 
 import util from "node:util";
 import { useCompileCache } from "./compile-cache.js";
+import { readsBfloat16On } from "./processor.js";
 import { bindingLink, checkBinding, type Device, readLink } from "./setup.js";
 
 checkBinding();
 
 /** What TensorFlow was set up for. */
 export const device: Device = readLink(bindingLink())?.device ?? "cpu";
+
+/** Whether compiled products read a bfloat16 factor as it is, and make no float32 copy of it. */
+export const readsBfloat16: boolean = readsBfloat16On(device);
 
 // On a CPU, LLVM's second level compiles a tenth longer and makes programs that run no faster: XLA vectorises by itself.
 // On a GPU its kernels would add in an order that changes from run to run, and roundings to bfloat16 that are written would be

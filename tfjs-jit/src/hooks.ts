@@ -3,6 +3,7 @@
 // hook is upstream's own function.
 
 import { castAttributes } from "./bfloat16.js";
+import { addMatMul } from "./matmul.js";
 import {
   type Attribute,
   type Binding,
@@ -60,6 +61,12 @@ function recordOp(
   for (const { from } of trace.captures)
     if (typeof from !== "number" && from.kind === "tensor" && from.op === "") from.op = type;
   const nodes = inputs.map((id) => trace.symbols.get(id)!.node);
+  const metadata = (id: number): TensorMetadata => {
+    const { dtype, shape } = trace.symbols.get(id)!.node;
+    return { id, dtype, shape: shape! };
+  };
+  const product = type === "BatchMatMulV2" ? addMatMul(trace, attributes, inputs) : null;
+  if (product !== null) return [metadata(product)];
   const promotion = promote(type, attributes, nodes) ?? { type, attributes, casts: [] };
   const ids = inputs.map((id, i) => {
     const to = promotion.casts[i] ?? null;
@@ -69,10 +76,7 @@ function recordOp(
   const count = promotion.attributes.find(({ name }) => name === "N")?.value as number | undefined;
   const grouped = count === undefined ? ids : [ids.slice(0, count), ...ids.slice(count)];
   const own = promotion.attributes.filter(({ name }) => name !== "N");
-  return addOp(trace, promotion.type, own, grouped).map((id) => {
-    const { dtype, shape } = trace.symbols.get(id)!.node;
-    return { id, dtype, shape: shape! };
-  });
+  return addOp(trace, promotion.type, own, grouped).map(metadata);
 }
 
 backend.binding = Object.create(native, { executeOp: { value: executeOp } });

@@ -9,7 +9,7 @@ export { type Index, op } from "./call-op.js";
 export { type Compilation, onCompile } from "./compilations.js";
 export { cond, switchCase, whileLoop } from "./control-flow.js";
 export { matMulFloat32 } from "./dot.js";
-export { device } from "./environment.js";
+export { device, readsBfloat16 } from "./environment.js";
 export { type JitOptions, type Jitted, jit } from "./jit.js";
 export { tf } from "./native.js";
 export {

@@ -3,9 +3,11 @@
 
 import { zerosOf } from "./bfloat16.js";
 import { dtypeAttribute, gather, type Index, indices, int32, intAttribute, op, usesXla } from "./call-op.js";
-import { native, nativeDtype, tf } from "./native.js";
+import { addCustomCall } from "./custom-call.js";
+import { readsBfloat16 } from "./environment.js";
+import { isBfloat16, native, nativeDtype, tf } from "./native.js";
 import { columnSums, rowSums } from "./row-sums.js";
-import { typeAttribute } from "./trace.js";
+import { currentTrace, symbolOf, tensorOf, typeAttribute } from "./trace.js";
 
 /** Rows of a table: [V, D] and int32 ids of any shape S to [...S, D]. An id outside 0..V-1 is undefined. */
 export function gatherRows<R extends tf.Rank = tf.Rank>(table_VD: tf.Tensor, ids: tf.Tensor): tf.Tensor<R> {
@@ -16,8 +18,18 @@ export function gatherRows<R extends tf.Rank = tf.Rank>(table_VD: tf.Tensor, ids
       const ids = saved[0]!;
       return rowSums(dy.reshape([ids.size, D]), ids.reshape([ids.size]), V);
     };
-    return { value: gather(table as tf.Tensor, ids, 0, 0) as tf.Tensor<R>, gradFunc };
+    return { value: rowsOf(table as tf.Tensor, ids) as tf.Tensor<R>, gradFunc };
   })(table_VD);
+}
+
+/** Of a bfloat16 table XLA would make a float32 copy on a CPU, all of it, to gather a few rows. */
+function rowsOf(table_VD: tf.Tensor, ids: tf.Tensor): tf.Tensor {
+  const trace = currentTrace();
+  if (trace === null || !trace.usesXla || !readsBfloat16 || !isBfloat16(table_VD)) return gather(table_VD, ids, 0, 0);
+  const [V, D] = table_VD.shape as [number, number];
+  const result = { dtype: native.TF_BFLOAT16, shape: [...ids.shape, D] };
+  const inputs = [symbolOf(trace, table_VD), symbolOf(trace, ids)];
+  return tensorOf(trace, addCustomCall(trace, "heddle_gather", [V, D, ids.size], inputs, result));
 }
 
 /** From each row its own columns: [N, V] and int32 columns [N, K] to [N, K]. A column outside 0..V-1 is undefined. */

@@ -10,8 +10,8 @@ import { run } from "./setup-run.js";
 
 /** Where the binding's sources are. */
 export type BindingSources = {
-  /** tfjs-jit's binding.cc. */
-  binding: string;
+  /** tfjs-jit's folder with binding.cc, and with what else of its C++ is compiled with it. */
+  own: string;
   /** The folder binding/ of @tensorflow/tfjs-node-gpu. */
   upstream: string;
   /** Node's C headers. */
@@ -73,14 +73,15 @@ const hash = (parts: readonly (string | Buffer)[]): string => {
 };
 
 function hashSources(sources: BindingSources, tensorflow: string): string {
-  const files = [sources.upstream, sources.headers].flatMap((folder) =>
-    readdirSync(folder)
-      .filter((file) => /\.(cc|h)$/.test(file))
-      .sort()
-      .map((file) => join(folder, file)),
-  );
-  return hash([tensorflow, ...flags, ...libraries, ...[sources.binding, ...files].map((file) => readFileSync(file))]);
+  const files = [sources.own, sources.upstream, sources.headers].flatMap((folder) => filesIn(folder, /\.(cc|h)$/));
+  return hash([tensorflow, ...flags, ...libraries, ...files.map((file) => readFileSync(file))]);
 }
+
+const filesIn = (folder: string, names: RegExp): string[] =>
+  readdirSync(folder)
+    .filter((file) => names.test(file))
+    .sort()
+    .map((file) => join(folder, file));
 
 function compiledBefore(cache: string, prefix: string, env: NodeJS.ProcessEnv): string {
   for (const name of readdirSync(cache)) {
@@ -116,7 +117,7 @@ async function compile(
     "-I",
     join(library, "include"),
   ];
-  args.push(sources.binding, join(sources.upstream, "tfjs_backend.cc"), "-o", output);
+  args.push(...filesIn(sources.own, /\.cc$/), join(sources.upstream, "tfjs_backend.cc"), "-o", output);
   args.push("-L", library, ...libraries);
   // -Xlinker, because -Wl would split a path at its commas. Of NVIDIA's libraries only this one is opened by the binding.
   for (const folder of [library, join(tensorflow, "nvidia", "cusolver", "lib")])

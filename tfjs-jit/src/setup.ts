@@ -15,6 +15,7 @@ import { checkPlatform } from "./setup-platform.js";
 import { runSetup, type SetupResult } from "./setup-steps.js";
 import { buildFor, type Device } from "./setup-wheels.js";
 
+export { readsBfloat16On } from "./processor.js";
 export { SetupError } from "./setup-error.js";
 export { type SetupFacts, setupFacts } from "./setup-facts.js";
 export { bindingLink, checkBinding, type LinkedBinding, readLink } from "./setup-link.js";
@@ -68,7 +69,7 @@ async function detectDevice(log: (line: string) => void): Promise<Device> {
 function bindingSources(): BindingSources {
   const headers = dirname(createRequire(import.meta.url).resolve("node-api-headers/package.json"));
   return {
-    binding: fileURLToPath(new URL("../src/binding.cc", import.meta.url)),
+    own: fileURLToPath(new URL("../src", import.meta.url)),
     upstream: join(tfjsFolder(), "binding"),
     headers: join(headers, "include"),
   };
