@@ -10,8 +10,8 @@ import { isPart } from "./quantised.js";
 import type { Layout as HostLayout, TokenList } from "./token-list.js";
 
 /**
- * A forward pass, compiled. On a CPU TensorFlow's own products of bfloat16 are twice as fast as those of float32, XLA's are no
- * faster: a model that is computed in bfloat16 runs on them there, unless it is quantised: they would make the values of all
+ * A forward pass, compiled. On a CPU TensorFlow's own products of bfloat16 are twice as fast as those of float32 or more, those
+ * of compiled programs are no faster: a model that is computed in bfloat16 runs on them there, unless it is quantised: they would make the values of all
  * its matrices before the first product.
  */
 export function jitForward<A extends readonly unknown[], R>(

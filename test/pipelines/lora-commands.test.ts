@@ -89,7 +89,8 @@ test("an adapter as a config's model is part of the base that learns, the result
     }),
   );
   expect(losses[0]).toBeGreaterThan(1e-4);
-  expect(losses[1]).toBe(0);
+  // The same model, of which the student's layers are a loop and the teacher's are none: it rounds otherwise.
+  expect(Math.abs(losses[1]!)).toBeLessThan(1e-8);
   expect(existsSync(join(first, "sft", "adapter_config.json"))).toBe(true);
 });
 
