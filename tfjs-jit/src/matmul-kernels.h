@@ -20,7 +20,7 @@ inline Vector Load(const Bfloat16 *from) {
 inline void Store(float *to, Vector values) { *reinterpret_cast<Vector *>(to) = values; }
 
 // LANES vectors as the rows of a square, transposed in place.
-inline void Transpose(Vector *rows) {
+__attribute__((always_inline)) inline void Transpose(Vector *rows) {
 #if LANES == 16
   __m512 a[16], b[16];
 #pragma GCC unroll 8
@@ -77,8 +77,8 @@ void PackSteps(const T *from, int64_t row, int depth, int64_t count, float *to) 
     const T *step = from + k * row;
     float *at = to + k * stride;
     for (int64_t panel = 0; panel < whole; panel++, step += width, at += depth * stride) {
-      // The last panel but one reads into the last one, which must be there for that.
-      if (width % LANES == 0 || (panel + 1) * width + LANES <= count) {
+      // A vector may be wider than the panel: then it reads into the next one, which must be there for that.
+      if (width % LANES == 0 || panel * width + LANES <= count) {
 #pragma GCC unroll 2
         for (int j = 0; j < width; j += LANES) Store(at + j, Load(step + j));
       } else {
@@ -251,9 +251,8 @@ template <typename A, typename B>
 void Multiply(const Product &p, const void *left, const void *right, float *c) {
   const A *const a = static_cast<const A *>(left);
   const B *const b = static_cast<const B *>(right);
-  Pool *const pool = FindPool();
   const bool few = p.m <= kFewRows && p.a_column == 1 && p.b_row == 1;
-  const int64_t threads = pool ? pool->NumThreads() : 1;
+  const int64_t threads = Threads();
   if (few) {
     std::vector<float> converted;
     if (!std::is_same<A, float>::value) {
@@ -264,7 +263,7 @@ void Multiply(const Product &p, const void *left, const void *right, float *c) {
     // Parts of some 64 kB of weights, at least four for each thread where there is enough.
     const int64_t part = std::max<int64_t>(8, std::min<int64_t>((1 << 15) / std::max<int64_t>(1, p.k), p.n / (4 * threads) + 1));
     const int64_t parts = (p.n + part - 1) / part;
-    RunAll(pool, static_cast<int>(p.batch * parts), [&](int task) {
+    RunAll(static_cast<int>(p.batch * parts), [&](int task) {
       const int64_t i = task / parts, from = task % parts * part;
       FewRows(rows + i * p.m * p.k, p.a_row, p.m, b + i * p.n * p.k + from * p.b_column, p.b_column, p.k,
               std::min(part, p.n - from), c + i * p.m * p.n + from, p.n);
@@ -279,7 +278,7 @@ void Multiply(const Product &p, const void *left, const void *right, float *c) {
     else
       rows = std::min(2 * rows, high);
   }
-  RunAll(pool, static_cast<int>(p.batch * rows * columns), [&](int task) {
+  RunAll(static_cast<int>(p.batch * rows * columns), [&](int task) {
     const int64_t i = task / (rows * columns), block = task % (rows * columns), y = block % rows, x = block / rows;
     const int64_t top = y * high / rows * ROWS, bottom = std::min(p.m, (y + 1) * high / rows * ROWS);
     const int64_t first = x * wide / columns * kColumns, last = std::min(p.n, (x + 1) * wide / columns * kColumns);

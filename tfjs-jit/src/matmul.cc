@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -19,16 +20,37 @@
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
+
+#include <sched.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
+// TensorFlow's thread pool, of which the wheel has no header that compiles alone (xla/tsl/platform/threadpool.h).
+namespace tsl {
+class Env {
+ public:
+  static Env *Default();
+};
+namespace thread {
+class ThreadPool {
+ public:
+  ThreadPool(Env *env, const std::string &name, int threads);
+  void Schedule(std::function<void()> task);
+
+ private:
+  void *members_[8];  // at least as large as it is
+};
+}  // namespace thread
+}  // namespace tsl
+
 namespace heddle {
 
-// What is known here of the pool that XLA's programs run on, and of its threads (Eigen/src/ThreadPool in TensorFlow 2.21). Not in the
-// namespace below, for in that a compiler may take it for granted that it sees all classes derived from this one.
+// What is known here of the pools that XLA's programs run on, and of their threads (Eigen/src/ThreadPool in TensorFlow 2.21). Not
+// in the namespace below, for in that a compiler may take it for granted that it sees all classes derived from this one.
 class Pool {
  public:
   virtual void Schedule(std::function<void()> task) = 0;
@@ -36,10 +58,6 @@ class Pool {
   virtual void Cancel() = 0;
   virtual int NumThreads() const = 0;
 };
-
-namespace {
-
-// ---- Threads
 
 // A thread of Eigen's, as it knows itself.
 struct PoolThread {
@@ -49,16 +67,33 @@ struct PoolThread {
 };
 extern __thread PoolThread this_thread asm("_ZZN5Eigen15ThreadPoolTemplIN3tsl6thread16EigenEnvironmentEE12GetPerThreadEvE11per_thread_");
 
-// The pool of this thread. A thread of none, which waits for a program, has the one that was seen last.
-Pool *FindPool() {
-  static std::atomic<Pool *> last{nullptr};
-  if (this_thread.pool) last = this_thread.pool;
-  return last;
+namespace {
+
+// ---- Threads: those of the pool that the program runs on. Others would be in the way of its threads, which stay awake for a
+// while to look for work. A program that runs on a thread of no pool, such as the main one, has ours.
+
+int OwnThreads() {
+  static const int threads = [] {
+    cpu_set_t set;
+    const char *const told = std::getenv("TF_NUM_INTRAOP_THREADS");
+    if (told && std::atoi(told) > 0) return std::atoi(told);
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  }();
+  return threads;
 }
 
-// Runs tasks on threads of the pool, this one among them. Threads of our own would be in the way of XLA's.
+int Threads() { return this_thread.pool ? this_thread.pool->NumThreads() : OwnThreads(); }
+
+void Schedule(std::function<void()> task) {
+  if (this_thread.pool) return this_thread.pool->Schedule(std::move(task));
+  // It lives as long as the process.
+  static auto *const own = new tsl::thread::ThreadPool(tsl::Env::Default(), "heddle", OwnThreads() - 1);
+  own->Schedule(std::move(task));
+}
+
+// Runs tasks on all threads, this one among them.
 template <typename Task>
-void RunAll(Pool *pool, int tasks, const Task &task) {
+void RunAll(int tasks, const Task &task) {
   struct State {
     std::atomic<int> next{0}, done{0};
   };
@@ -70,8 +105,8 @@ void RunAll(Pool *pool, int tasks, const Task &task) {
       state->done.fetch_add(1, std::memory_order_release);
     }
   };
-  const int helpers = pool ? std::min(pool->NumThreads(), tasks) - 1 : 0;
-  for (int i = 0; i < helpers; i++) pool->Schedule(take);
+  const int helpers = std::min(Threads(), tasks) - 1;
+  for (int i = 0; i < helpers; i++) Schedule(take);
   take();
   while (state->done.load(std::memory_order_acquire) < tasks) std::this_thread::yield();
 }
