@@ -11,8 +11,8 @@ import type { Layout as HostLayout, TokenList } from "./token-list.js";
 
 /**
  * A forward pass, compiled. On a CPU TensorFlow's own products of bfloat16 are twice as fast as those of float32 or more, those
- * of compiled programs are no faster: a model that is computed in bfloat16 runs on them there, unless it is quantised: they would make the values of all
- * its matrices before the first product.
+ * of compiled programs are no faster: a model that is computed in bfloat16 runs on TensorFlow's there, unless it is quantised:
+ * they would make the values of all its matrices before the first product.
  */
 export function jitForward<A extends readonly unknown[], R>(
   name: string,
