@@ -1,7 +1,7 @@
 // Calls of compiled programs into the binding (custom-calls.h).
 
 import { native } from "./native.js";
-import { addOp, type Trace, typeAttribute } from "./trace.js";
+import { addOp, stringAttribute, type Trace, typeAttribute } from "./trace.js";
 
 /** Records a call with that text, and gives the symbol of its result. */
 export function addCustomCall(
@@ -11,11 +11,10 @@ export function addCustomCall(
   inputs: readonly number[],
   result: { readonly dtype: number; readonly shape: readonly number[] },
 ): number {
-  const string = (name: string, value: string) => ({ name, type: native.TF_ATTR_STRING, value });
   const dtypes = inputs.map((id) => trace.symbols.get(id)!.node.dtype);
   const attributes = [
-    string("call_target_name", target),
-    string("backend_config", text.join(" ")),
+    stringAttribute("call_target_name", target),
+    stringAttribute("backend_config", text.join(" ")),
     { name: "has_side_effect", type: native.TF_ATTR_BOOL, value: false },
     typeAttribute("operand_dtypes", dtypes),
     typeAttribute("result_dtypes", [result.dtype]),

@@ -2,7 +2,7 @@
 
 import { toFloat32 } from "./bfloat16.js";
 import { describe, isBfloat16, native, tf } from "./native.js";
-import { addOp, currentTrace, symbolOf, tensorOf, typeAttribute } from "./trace.js";
+import { addOp, currentTrace, stringAttribute, symbolOf, tensorOf, typeAttribute } from "./trace.js";
 
 /**
  * a @ b of two bfloat16 matrices as float32, in which the products of two bfloat16 numbers are exact and summed: a GPU's
@@ -14,12 +14,11 @@ export function matMulFloat32(a: tf.Tensor2D, b: tf.Tensor2D, transposeA = false
   const trace = currentTrace();
   if (trace === null || !trace.usesXla)
     return tf.matMul(toFloat32(a) as tf.Tensor2D, toFloat32(b) as tf.Tensor2D, transposeA, transposeB);
-  const text = (name: string, value: string) => ({ name, type: native.TF_ATTR_STRING, value });
   const attributes = [
     typeAttribute("LhsT", native.TF_BFLOAT16),
     typeAttribute("RhsT", native.TF_BFLOAT16),
-    text("dimension_numbers", contracting(transposeA ? 0 : 1, transposeB ? 1 : 0)),
-    text("precision_config", ""),
+    stringAttribute("dimension_numbers", contracting(transposeA ? 0 : 1, transposeB ? 1 : 0)),
+    stringAttribute("precision_config", ""),
     typeAttribute("preferred_element_type", native.TF_FLOAT),
   ];
   const inputs = [symbolOf(trace, a), symbolOf(trace, b)];

@@ -3,8 +3,13 @@
 import { readFileSync } from "node:fs";
 import type { Device } from "./setup-wheels.js";
 
-/** The features of the processor as one line; empty where Linux lists none. */
-export const processorFlags = (): string => /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "";
+let flags: string | undefined;
+
+/** The features of the processor as one line; empty where Linux lists none. Read once: the file grows with the cores. */
+export function processorFlags(): string {
+  flags ??= /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "";
+  return flags;
+}
 
 /**
  * Whether compiled products on this device are by our kernels (matmul.cc), which read a bfloat16 factor as it is. Elsewhere XLA

@@ -300,6 +300,12 @@ export function finish(trace: Trace, name: string, inputs: readonly number[], ou
   trace.functions.push(name);
 }
 
+export const stringAttribute = (name: string, value: string): Attribute => ({
+  name,
+  type: native.TF_ATTR_STRING,
+  value,
+});
+
 export const typeAttribute = (name: string, dtype: number | readonly number[]): Attribute => ({
   name,
   type: native.TF_ATTR_TYPE,

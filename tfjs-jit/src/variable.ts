@@ -1,7 +1,7 @@
 // State that a compiled function updates in place.
 
 import { type Attribute, backend, describe, isBfloat16, native, nativeDtype, type tf } from "./native.js";
-import { currentTrace, inner, symbolOf, tensorOf, typeAttribute, variableState } from "./trace.js";
+import { currentTrace, inner, stringAttribute, symbolOf, tensorOf, typeAttribute, variableState } from "./trace.js";
 
 // TensorFlow's own name for a resource without one: such a resource is freed with its last handle
 // (tensorflow/core/framework/resource_handle.h, ResourceHandle::ANONYMOUS_NAME).
@@ -25,12 +25,11 @@ export class Variable {
     this.shape = [...initial.shape];
     this.dtype = initial.dtype;
     this.isBfloat16 = isBfloat16(initial);
-    const text = (name: string, value: string): Attribute => ({ name, type: native.TF_ATTR_STRING, value });
     const attributes = [
       this.#dtypeAttribute(),
       { name: "shape", type: native.TF_ATTR_SHAPE, value: this.shape },
-      text("container", ""),
-      text("shared_name", ANONYMOUS),
+      stringAttribute("container", ""),
+      stringAttribute("shared_name", ANONYMOUS),
     ];
     this.handle = native.executeOp("VarHandleOp", attributes, [], 1)[0]!.id;
     this.assign(initial);
